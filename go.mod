@@ -1,0 +1,3 @@
+module github.com/faas-platform/faas
+
+go 1.26
