@@ -11,7 +11,10 @@
 // always an *Error with one of a closed set of kinds.
 package faas
 
-import "time"
+import (
+	"io"
+	"time"
+)
 
 // DefaultProject owns every object whose caller names no project.
 const DefaultProject = "default"
@@ -94,25 +97,32 @@ type Spec struct {
 
 // Request asks for one execution.
 type Request struct {
-	Project       string            // tenant; DefaultProject when empty
-	Command       []string          // argv, run as it is; a front door turns a string into sh -c
-	Image         string            // empty: the configured default
-	Runtime       Runtime           // empty: RuntimeAuto
-	Mode          Mode              // empty: ModeEphemeral
-	Env           map[string]string // added to the image's own
-	WorkingDir    string            // absolute; empty: the image's own, or /
-	User          string            // name or uid[:gid]; empty: the image's own, or root inside
-	Files         map[string][]byte // absolute or relative to WorkingDir; written before the command, mode 0644
-	Timeout       time.Duration     // of the command; 0: the configured default
-	Resources     Resources
-	Network       NetworkPolicy
-	TTY           *TerminalSize // not nil: the command gets a terminal and Stderr stays empty
-	AllowDegraded bool          // accept a weaker substitute, named in Result.Degraded
-	CacheKey      string
-	CacheTTL      time.Duration
-	SnapshotID    string
-	BranchFrom    string
-	Labels        map[string]string
+	Project    string            // tenant; DefaultProject when empty
+	Command    []string          // argv, run as it is; a front door turns a string into sh -c
+	Image      string            // empty: the configured default
+	Runtime    Runtime           // empty: RuntimeAuto
+	Mode       Mode              // empty: ModeEphemeral
+	Env        map[string]string // added to the image's own
+	WorkingDir string            // absolute; empty: the image's own, or /
+	User       string            // name or uid[:gid]; empty: the image's own, or root inside
+	Files      map[string][]byte // absolute or relative to WorkingDir; written before the command, mode 0644
+	Timeout    time.Duration     // of the command; 0: the configured default
+	Resources  Resources
+	Network    NetworkPolicy
+	TTY        *TerminalSize // not nil: the command gets a terminal and Stderr stays empty
+	Stdin      io.Reader     // nil: empty
+	// Stdout and Stderr, when set, receive the output as it comes, without
+	// limit, and Result carries none. When nil, the first OutputLimit bytes of
+	// each stream are kept in Result.
+	Stdout, Stderr io.Writer
+	OutputLimit    int64               // bytes kept per stream; 0: 10 MiB
+	Resize         <-chan TerminalSize // new sizes of the terminal; nil: none
+	AllowDegraded  bool                // accept a weaker substitute, named in Result.Degraded
+	CacheKey       string
+	CacheTTL       time.Duration
+	SnapshotID     string
+	BranchFrom     string
+	Labels         map[string]string
 }
 
 // TerminalSize is the size of a terminal in character cells.
