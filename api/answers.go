@@ -1,0 +1,46 @@
+package api
+
+import "github.com/faas-platform/faas"
+
+// Health is the answer of GET /health.
+type Health struct {
+	Status      string         `json:"status" enum:"ok,draining" doc:"draining while the server shuts down."`
+	Version     string         `json:"version"`
+	UptimeMS    int64          `json:"uptime_ms"`
+	Docker      bool           `json:"docker" doc:"Whether the docker runtime is available."`
+	Firecracker bool           `json:"firecracker" doc:"Whether the firecracker runtime is available."`
+	Runtimes    []faas.Runtime `json:"runtimes" doc:"Runtimes found available so far."`
+	Probing     bool           `json:"probing" doc:"Runtimes are still being probed: the list may grow."`
+}
+
+// RuntimeList is the answer of GET /api/v1/runtimes.
+type RuntimeList struct {
+	Runtimes []faas.Capabilities `json:"runtimes"`
+}
+
+// ExecutionList is one page of executions, newest first.
+type ExecutionList struct {
+	Executions []faas.Execution `json:"executions"`
+	NextCursor string           `json:"next_cursor" doc:"Cursor of the next page; empty at the end."`
+}
+
+// Metrics counts what the caller's project did since the server started.
+type Metrics struct {
+	TotalRequests       int64                  `json:"total_requests" doc:"Executions that ended, refused ones included."`
+	Running             int64                  `json:"running"`
+	CacheHits           int64                  `json:"cache_hits"`
+	CacheHitRate        float64                `json:"cache_hit_rate" doc:"Share of total_requests, 0 to 1."`
+	AvgExecutionTimeMS  float64                `json:"avg_execution_time_ms" doc:"Of the executions that ran."`
+	ErrorRate           float64                `json:"error_rate" doc:"Share of total_requests that could not run, 0 to 1."`
+	ExecutionsByRuntime map[faas.Runtime]int64 `json:"executions_by_runtime"`
+	UptimeMS            int64                  `json:"uptime_ms"`
+	Executor            *ExecutorMetrics       `json:"executor,omitempty" doc:"Counters of the whole installation, for admins."`
+}
+
+// ExecutorMetrics counts over every project.
+type ExecutorMetrics struct {
+	Requests   int64 `json:"requests"`
+	Running    int64 `json:"running"`
+	PoolHits   int64 `json:"pool_hits"`
+	ColdStarts int64 `json:"cold_starts"`
+}

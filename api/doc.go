@@ -1,0 +1,35 @@
+// Package api is the HTTP contract in Go: the bodies that the gateway answers
+// with and the SDK sends. It holds no behaviour beyond encoding. openapi.yaml
+// beside it is generated from these types by `faas openapi`.
+//
+// Names on the wire are snake_case, times are RFC 3339 in UTC, durations are
+// milliseconds (_ms), sizes bytes (_bytes) or MiB (_mb).
+package api
+
+// Version is the version of the HTTP contract.
+const Version = "1"
+
+// Paths of the routes, relative to the base URL.
+const (
+	PathExecute         = "/api/v1/execute"
+	PathExecuteAdvanced = "/api/v1/execute/advanced"
+	PathExecuteSocket   = "/api/v1/execute/ws"
+	PathExecutions      = "/api/v1/executions"
+	PathRuntimes        = "/api/v1/runtimes"
+	PathMetrics         = "/api/v1/metrics"
+	PathHealth          = "/health"
+	PathOpenAPI         = "/openapi.json"
+	PathDocs            = "/docs"
+)
+
+// HeaderRequestID carries the id of a request: accepted when it is well
+// formed, made otherwise, and always answered.
+const HeaderRequestID = "X-Request-Id"
+
+// Trailers of an answer with raw output (Accept: application/octet-stream).
+// Exactly one of TrailerExitCode and TrailerError is set.
+const (
+	TrailerExitCode = "Faas-Exit-Code"
+	TrailerResult   = "Faas-Result" // the ExecuteResponse as ASCII JSON, stdout left out
+	TrailerError    = "Faas-Error"  // a Problem as ASCII JSON
+)
