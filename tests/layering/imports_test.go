@@ -77,7 +77,7 @@ var rules = []rule{
 		why: "a front door decodes, authenticates and encodes; the executor does the rest",
 	},
 	{
-		who: []string{"client/..."}, only: []string{"", "client/..."}, deep: true,
+		who: []string{"client/..."}, only: []string{"", "api", "client/..."}, deep: true,
 		why: "the client lives in other people's programs and carries the domain and nothing else",
 	},
 	{

@@ -1,0 +1,197 @@
+// Package config reads what configures this installation: built-in defaults,
+// a TOML file, FAAS_* environment variables and command-line flags, each
+// overriding the one before, and remembers where every value came from.
+//
+// A setting has one name in all of them: execution.memory_mb in the file's
+// section [execution], FAAS_EXECUTION_MEMORY_MB in the environment.
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/faas-platform/faas"
+)
+
+// Config is the effective configuration.
+type Config struct {
+	Data      Data      `toml:"data"`
+	Server    Server    `toml:"server"`
+	Auth      Auth      `toml:"auth"`
+	API       API       `toml:"api"`
+	Log       Log       `toml:"log"`
+	Execution Execution `toml:"execution"`
+	Policy    Policy    `toml:"policy"`
+	Pools     []Pool    `toml:"pools"`
+}
+
+// Data says where durable and passing state live.
+type Data struct {
+	Dir        string `toml:"dir" help:"durable state"`
+	RuntimeDir string `toml:"runtime_dir" help:"sockets, and what a restart of the machine may forget"`
+}
+
+// Server configures the gateway.
+type Server struct {
+	Listen         string   `toml:"listen" help:"address and port of the HTTP API"`
+	AllowedHosts   []string `toml:"allowed_hosts" help:"names in Host headers that are accepted besides localhost and IP addresses; * accepts all"`
+	AllowedOrigins []string `toml:"allowed_origins" help:"origins of web pages that may use the API"`
+	MaxBodyMB      int64    `toml:"max_body_mb" help:"largest request body, in MiB"`
+	DrainTimeout   Duration `toml:"drain_timeout" help:"how long running requests may take to end at a shutdown"`
+}
+
+// Auth configures who may use the gateway.
+type Auth struct {
+	Disabled bool `toml:"disabled" help:"answer everyone as an admin; refused off loopback unless forced"`
+	Force    bool `toml:"force" help:"allow auth.disabled on an address that others can reach"`
+}
+
+// API says where clients find a server and the key for it.
+type API struct {
+	URL     string `toml:"url" help:"server that commands use; empty: run without one"`
+	Key     string `toml:"key" help:"API key; empty: the one in key_file"`
+	KeyFile string `toml:"key_file" help:"file with this user's API key"`
+}
+
+// Log configures the structured log on standard error.
+type Log struct {
+	Level  string `toml:"level" help:"debug, info, warn or error"`
+	Format string `toml:"format" help:"text or json"`
+}
+
+// Execution holds the defaults of requests.
+type Execution struct {
+	Image    string   `toml:"image" help:"image of requests that name none"`
+	CPUCores float64  `toml:"cpu_cores" help:"cores, fractions allowed"`
+	MemoryMB int64    `toml:"memory_mb" help:"MiB of memory"`
+	DiskMB   int64    `toml:"disk_mb" help:"MiB of the writable layer"`
+	PIDs     int64    `toml:"pids" help:"processes and threads"`
+	Timeout  Duration `toml:"timeout" help:"limit on a command's run time"`
+}
+
+// Policy restricts and orders the runtimes.
+type Policy struct {
+	Allowed      []string `toml:"allowed" help:"runtimes that may be used; empty: all"`
+	Order        []string `toml:"order" help:"order in which auto tries them; empty: strongest first"`
+	MinIsolation string   `toml:"min_isolation" help:"process, userns, kernel or vm; empty: any"`
+}
+
+// Pool asks for warm sandboxes of one kind. Pools are set in the file only.
+type Pool struct {
+	Runtime  string  `toml:"runtime" json:"runtime"`
+	Image    string  `toml:"image" json:"image,omitempty"`
+	CPUCores float64 `toml:"cpu_cores" json:"cpu_cores,omitempty"`
+	MemoryMB int64   `toml:"memory_mb" json:"memory_mb,omitempty"`
+	DiskMB   int64   `toml:"disk_mb" json:"disk_mb,omitempty"`
+	PIDs     int64   `toml:"pids" json:"pids,omitempty"`
+	Size     int     `toml:"size" json:"size"`
+}
+
+// Duration is a time span written as in Go: "30s", "5m".
+type Duration time.Duration
+
+// UnmarshalText parses the written form.
+func (d *Duration) UnmarshalText(b []byte) error {
+	parsed, err := time.ParseDuration(string(b))
+	if err != nil {
+		return fmt.Errorf("%q is not a time span such as 30s or 5m", b)
+	}
+	*d = Duration(parsed)
+	return nil
+}
+
+// MarshalText writes it again.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// defaults returns the built-in configuration for a user.
+func defaults(env Environment) Config {
+	dirs := directories(env)
+	return Config{
+		Data:   Data{Dir: dirs.data, RuntimeDir: dirs.runtime},
+		Server: Server{Listen: "127.0.0.1:8080", MaxBodyMB: 64, DrainTimeout: Duration(30 * time.Second)},
+		API:    API{KeyFile: filepath.Join(dirs.user, "key")},
+		Log:    Log{Level: "info", Format: "text"},
+		Execution: Execution{
+			Image: faas.HostImage, CPUCores: 1, MemoryMB: 512, DiskMB: 256, PIDs: 256,
+			Timeout: Duration(5 * time.Minute),
+		},
+	}
+}
+
+// Validate checks the values that no type can.
+func (c *Config) Validate() error {
+	checks := []struct {
+		key string
+		ok  bool
+		why string
+	}{
+		{"data.dir", filepath.IsAbs(c.Data.Dir), "must be an absolute path"},
+		{"data.runtime_dir", filepath.IsAbs(c.Data.RuntimeDir), "must be an absolute path"},
+		{"server.listen", validListen(c.Server.Listen), "must be HOST:PORT"},
+		{"server.max_body_mb", c.Server.MaxBodyMB >= 1 && c.Server.MaxBodyMB <= 4096, "must be 1 to 4096"},
+		{"server.drain_timeout", c.Server.DrainTimeout >= 0, "must not be negative"},
+		{"api.url", c.API.URL == "" || validURL(c.API.URL), "must be an http or https URL"},
+		{"log.level", slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level), "must be debug, info, warn or error"},
+		{"log.format", slices.Contains([]string{"text", "json"}, c.Log.Format), "must be text or json"},
+		{"execution.cpu_cores", c.Execution.CPUCores > 0, "must be above 0"},
+		{"execution.memory_mb", c.Execution.MemoryMB > 0, "must be above 0"},
+		{"execution.disk_mb", c.Execution.DiskMB > 0, "must be above 0"},
+		{"execution.pids", c.Execution.PIDs > 0, "must be above 0"},
+		{"execution.timeout", c.Execution.Timeout > 0, "must be above 0"},
+		{"policy.min_isolation", slices.Contains([]string{"", "process", "userns", "kernel", "vm"}, c.Policy.MinIsolation), "must be process, userns, kernel or vm"},
+	}
+	for _, check := range checks {
+		if !check.ok {
+			return faas.InvalidField(check.key, "%s", check.why)
+		}
+	}
+	return c.validateRuntimes()
+}
+
+func (c *Config) validateRuntimes() error {
+	for key, names := range map[string][]string{"policy.allowed": c.Policy.Allowed, "policy.order": c.Policy.Order} {
+		for _, name := range names {
+			if !slices.Contains(faas.Runtimes(), faas.Runtime(name)) {
+				return faas.InvalidField(key, "there is no runtime %q", name)
+			}
+		}
+	}
+	for i, pool := range c.Pools {
+		key := fmt.Sprintf("pools[%d]", i)
+		if !slices.Contains(faas.Runtimes(), faas.Runtime(pool.Runtime)) {
+			return faas.InvalidField(key+".runtime", "there is no runtime %q", pool.Runtime)
+		}
+		if pool.Size < 1 {
+			return faas.InvalidField(key+".size", "must be at least 1")
+		}
+	}
+	return nil
+}
+
+func validListen(address string) bool {
+	_, port, err := net.SplitHostPort(address)
+	return err == nil && port != ""
+}
+
+func validURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
+}
+
+// Loopback says whether the gateway listens where only this machine reaches it.
+func (c *Config) Loopback() bool {
+	host, _, err := net.SplitHostPort(c.Server.Listen)
+	if err != nil {
+		return false
+	}
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
