@@ -1,0 +1,164 @@
+package meta
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"path/filepath"
+
+	"github.com/faas-platform/faas"
+
+	_ "modernc.org/sqlite" // the database driver "sqlite"
+)
+
+// migrations brings a database from version i to i+1. They are only ever
+// appended: a released migration never changes.
+var migrations = []string{
+	`CREATE TABLE projects (
+		name       TEXT PRIMARY KEY,
+		created_at INTEGER NOT NULL
+	) WITHOUT ROWID;
+	INSERT INTO projects (name, created_at) VALUES ('default', CAST(unixepoch('subsec') * 1000000 AS INTEGER));
+	CREATE TABLE executions (
+		id          TEXT PRIMARY KEY,
+		project     TEXT NOT NULL REFERENCES projects (name),
+		status      TEXT NOT NULL,
+		owner       TEXT NOT NULL,
+		size        INTEGER NOT NULL,
+		created_at  INTEGER NOT NULL,
+		finished_at INTEGER,
+		command     TEXT NOT NULL,
+		image       TEXT NOT NULL,
+		runtime     TEXT NOT NULL,
+		mode        TEXT NOT NULL,
+		error       TEXT NOT NULL,
+		result      TEXT
+	);
+	CREATE INDEX executions_by_project ON executions (project, id);
+	CREATE INDEX executions_running ON executions (owner) WHERE status = 'running';
+	CREATE INDEX executions_size ON executions (id, size);
+	CREATE TABLE settings (
+		name  TEXT PRIMARY KEY,
+		value TEXT NOT NULL
+	) WITHOUT ROWID;`,
+}
+
+// openDatabase opens the database file, which it makes when missing, and
+// brings it to this program's version.
+func openDatabase(ctx context.Context, path string) (*sql.DB, error) {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return nil, storeError("open the database", err)
+	}
+	query := url.Values{
+		"_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(NORMAL)", "foreign_keys(1)"},
+		"_txlock": {"immediate"},
+	}
+	dsn := url.URL{Scheme: "file", Path: filepath.ToSlash(absolute), RawQuery: query.Encode()}
+	db, err := sql.Open("sqlite", dsn.String())
+	if err != nil {
+		return nil, storeError("open the database", err)
+	}
+	db.SetMaxOpenConns(4)
+	db.SetMaxIdleConns(4)
+	if err := migrate(ctx, db, path); err != nil {
+		db.Close()
+		return nil, err
+	}
+	return db, nil
+}
+
+// migrate applies the migrations that the database lacks, each in one
+// transaction with the version that it leads to.
+func migrate(ctx context.Context, db *sql.DB, path string) error {
+	for {
+		version, err := schemaVersion(ctx, db)
+		if err != nil {
+			return storeError("read the version of "+path, err)
+		}
+		switch {
+		case version == len(migrations):
+			return nil
+		case version > len(migrations):
+			return &faas.Error{
+				Kind:   faas.KindFailedPrecondition,
+				Op:     "open the database",
+				Detail: fmt.Sprintf("%s has schema version %d, this program knows versions up to %d", path, version, len(migrations)),
+				Remedy: "use the newer program that wrote it, or another data directory",
+			}
+		}
+		if err := migrateFrom(ctx, db, version); err != nil {
+			return storeError(fmt.Sprintf("migrate %s to version %d", path, version+1), err)
+		}
+	}
+}
+
+type rowQuerier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+func schemaVersion(ctx context.Context, db rowQuerier) (version int, err error) {
+	err = db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version)
+	return version, err
+}
+
+// migrateFrom applies one migration, unless another process did so first.
+func migrateFrom(ctx context.Context, db *sql.DB, version int) error {
+	return inTransaction(ctx, db, func(tx *sql.Tx) error {
+		now, err := schemaVersion(ctx, tx)
+		if err != nil || now != version {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, migrations[version]); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", version+1))
+		return err
+	})
+}
+
+// inTransaction runs f in a transaction that holds the database's write lock.
+func inTransaction(ctx context.Context, db *sql.DB, f func(*sql.Tx) error) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err := f(tx); err != nil {
+		tx.Rollback() //nolint:errcheck // the first error is the one that says why
+		return err
+	}
+	return tx.Commit()
+}
+
+// checkpoint makes what was committed before it durable against the death of
+// the machine. Afterwards a journal that holds the same may go.
+func checkpoint(ctx context.Context, db *sql.DB) error {
+	if _, err := db.ExecContext(ctx, "PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
+		return storeError("checkpoint the database", err)
+	}
+	return nil
+}
+
+// Setting returns a stored setting; ok is false when it was never set.
+func (s *Store) Setting(ctx context.Context, name string) (value string, ok bool, err error) {
+	err = s.db.QueryRowContext(ctx, "SELECT value FROM settings WHERE name = ?", name).Scan(&value)
+	switch err {
+	case nil:
+		return value, true, nil
+	case sql.ErrNoRows:
+		return "", false, nil
+	default:
+		return "", false, storeError("read the setting "+name, err)
+	}
+}
+
+// SetSetting stores a setting; it is in the database when SetSetting returns.
+func (s *Store) SetSetting(ctx context.Context, name, value string) error {
+	_, err := s.db.ExecContext(ctx, `INSERT INTO settings (name, value) VALUES (?, ?)
+		ON CONFLICT (name) DO UPDATE SET value = excluded.value`, name, value)
+	if err != nil {
+		return storeError("store the setting "+name, err)
+	}
+	return nil
+}
