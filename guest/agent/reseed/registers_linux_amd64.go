@@ -1,0 +1,73 @@
+package reseed
+
+import (
+	"encoding/binary"
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	generalRegset = 1     // NT_PRSTATUS
+	vectorRegset  = 0x202 // NT_X86_XSTATE
+	redZone       = 128   // below the stack pointer, in use by leaf functions
+)
+
+// registers are the general registers of a stopped thread.
+type registers struct{ unix.PtraceRegs }
+
+func (r *registers) bytes() []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(&r.PtraceRegs)), unsafe.Sizeof(r.PtraceRegs))
+}
+
+func (r *registers) read(tid int) error {
+	if _, err := getRegset(tid, generalRegset, r.bytes()); err != nil {
+		return fmt.Errorf("read registers of thread %d: %w", tid, err)
+	}
+	return nil
+}
+
+func (r *registers) write(tid int) error {
+	if err := setRegset(tid, generalRegset, r.bytes()); err != nil {
+		return fmt.Errorf("write registers of thread %d: %w", tid, err)
+	}
+	return nil
+}
+
+func (r *registers) pc() uint64 { return r.Rip }
+
+// syscall returns the system call that the thread was stopped in, or -1.
+func (r *registers) syscall() int { return int(int64(r.Orig_rax)) }
+
+// returned says whether the function came back to the address 0 that it was
+// given to return to. With a shadow stack the return itself faults, one
+// instruction earlier, its result in place: the stack then still points at
+// that address.
+func (r *registers) returned() bool { return r.Rip == 0 }
+
+func (r *registers) result() int32 { return int32(r.Rax) }
+
+// prepareCall points the thread at a function without arguments that returns
+// to address 0.
+func (th *thread) prepareCall(function uint64) error {
+	r := th.regs
+	stack := (r.Rsp-redZone)&^15 - 8
+	var zero [8]byte
+	binary.LittleEndian.PutUint64(zero[:], 0)
+	if err := pokeMemory(th.tid, stack, zero[:]); err != nil {
+		return err
+	}
+	r.Rsp, r.Rip, r.Rax = stack, function, 0
+	r.Orig_rax = ^uint64(0) // no system call to restart while the call runs
+	r.Eflags &^= 1 << 10    // direction flag: clear at every call
+	return r.write(th.tid)
+}
+
+// unsafeSyscalls are made with a lock of the allocator or of the generator
+// held, so a thread in one is no place for a call.
+var unsafeSyscalls = map[int]bool{
+	unix.SYS_BRK: true, unix.SYS_MMAP: true, unix.SYS_MUNMAP: true, unix.SYS_MREMAP: true,
+	unix.SYS_MADVISE: true, unix.SYS_MPROTECT: true, unix.SYS_GETRANDOM: true, unix.SYS_CLONE: true,
+	unix.SYS_CLONE3: true, unix.SYS_FORK: true, unix.SYS_VFORK: true, unix.SYS_EXECVE: true,
+}
