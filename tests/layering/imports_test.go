@@ -78,7 +78,7 @@ var rules = []rule{
 	},
 	{
 		who: []string{"client/..."}, only: []string{"", "api", "client/..."}, deep: true,
-		why: "the client lives in other people's programs and carries the domain and nothing else",
+		why: "the client lives in other people's programs and carries the domain, the wire format and nothing else",
 	},
 	{
 		who:   []string{"..."},
