@@ -13,6 +13,7 @@ package faas
 
 import (
 	"io"
+	"syscall"
 	"time"
 )
 
@@ -117,12 +118,16 @@ type Request struct {
 	Stdout, Stderr io.Writer
 	OutputLimit    int64               // bytes kept per stream; 0: 10 MiB
 	Resize         <-chan TerminalSize // new sizes of the terminal; nil: none
-	AllowDegraded  bool                // accept a weaker substitute, named in Result.Degraded
-	CacheKey       string
-	CacheTTL       time.Duration
-	SnapshotID     string
-	BranchFrom     string
-	Labels         map[string]string
+	// Signals are sent to the command's process group, by Linux's numbers
+	// whatever this program runs on; nil: none. The sender does not wait
+	// longer than the execution lasts.
+	Signals       <-chan syscall.Signal
+	AllowDegraded bool // accept a weaker substitute, named in Result.Degraded
+	CacheKey      string
+	CacheTTL      time.Duration
+	SnapshotID    string
+	BranchFrom    string
+	Labels        map[string]string
 }
 
 // TerminalSize is the size of a terminal in character cells.
