@@ -181,6 +181,9 @@ type skipError string
 
 func (s skipError) Error() string { return string(s) }
 
+// Skip makes the error by which a check says that it lacks a means.
+func Skip(reason string) error { return skipError(reason) }
+
 // IsSkip says whether a check ended because the image lacks a means that the
 // check declares, and why.
 func IsSkip(err error) (string, bool) {

@@ -112,6 +112,9 @@ func checkEndedBySignal(ctx context.Context, env *Env) error {
 	return nil
 }
 
+// signalUser1 is Linux's SIGUSR1, which not every host's system names.
+const signalUser1 = syscall.Signal(10)
+
 // checkSignalToGroup has a child and its parent each note the signal.
 func checkSignalToGroup(ctx context.Context, env *Env) error {
 	b, err := env.create(ctx)
@@ -131,7 +134,7 @@ while :; do sleep 0.05; done`
 	if err := run.await(ctx, "ready\nready\n"); err != nil {
 		return err
 	}
-	if err := run.Signal(ctx, syscall.SIGUSR1); err != nil {
+	if err := run.Signal(ctx, signalUser1); err != nil {
 		return fmt.Errorf("signal: %w", err)
 	}
 	exit, err := run.Wait(ctx)

@@ -63,7 +63,7 @@ func hostile(attack func(ctx context.Context, env *Env, evil *box) (stop func(),
 		if took := time.Since(start); took > 20*time.Second {
 			return fmt.Errorf("destroying the hostile sandbox took %v", took)
 		}
-		return env.nothingLeft(ctx, evil.ID())
+		return env.NothingLeft(ctx, evil.ID())
 	}
 }
 

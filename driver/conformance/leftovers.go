@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// nothingLeft waits a short while until nothing on this machine carries the
+// NothingLeft waits a short while until nothing on this machine carries the
 // sandbox's id: what a driver left to the kernel (a dying process) may take a
 // moment, what it forgot stays.
-func (e *Env) nothingLeft(ctx context.Context, id string) error {
+func (e *Env) NothingLeft(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	return eventually(ctx, func() error {

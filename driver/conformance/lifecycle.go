@@ -105,7 +105,7 @@ func (e *Env) gone(ctx context.Context, b *box) error {
 	if _, err := e.Driver.Recover(ctx, b.Handle()); !errors.Is(err, faas.ErrNotFound) {
 		return fmt.Errorf("Recover after Destroy: %v, want %s", err, faas.KindNotFound)
 	}
-	return e.nothingLeft(ctx, b.ID())
+	return e.NothingLeft(ctx, b.ID())
 }
 
 func checkDestroy(ctx context.Context, env *Env) error {
@@ -289,7 +289,7 @@ func checkCreateCancelled(ctx context.Context, env *Env) error {
 				return err
 			}
 		}
-		if err := env.nothingLeft(ctx, spec.ID); err != nil {
+		if err := env.NothingLeft(ctx, spec.ID); err != nil {
 			return fmt.Errorf("after a Create cancelled at %d/%d of its duration: %w", i, moments, err)
 		}
 	}

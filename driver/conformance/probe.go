@@ -91,7 +91,7 @@ func checkImageMissing(ctx context.Context, env *Env) error {
 		if err != nil {
 			return err
 		}
-		if err := env.nothingLeft(ctx, spec.ID); err != nil {
+		if err := env.NothingLeft(ctx, spec.ID); err != nil {
 			return err
 		}
 	}

@@ -203,7 +203,7 @@ func checkSweep(ctx context.Context, env *Env) error {
 		if !slices.Contains(removed, lost.ID()) || slices.Contains(removed, kept.ID()) {
 			return fmt.Errorf("sweep removed %q, want %s and not %s", removed, lost.ID(), kept.ID())
 		}
-		if err := env.nothingLeft(ctx, lost.ID()); err != nil {
+		if err := env.NothingLeft(ctx, lost.ID()); err != nil {
 			return err
 		}
 		again, err := d.Recover(ctx, kept.Handle())
