@@ -1,0 +1,201 @@
+package gateway
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"reflect"
+	"strconv"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/api"
+)
+
+// humaConfig describes the API as a whole.
+func (g *Gateway) humaConfig() huma.Config {
+	format := huma.Format{
+		Marshal: func(w io.Writer, v any) error {
+			encoded, err := encodeJSON(v)
+			if err != nil {
+				return err
+			}
+			_, err = w.Write(encoded)
+			return err
+		},
+		Unmarshal: json.Unmarshal,
+	}
+	return huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info: &huma.Info{
+				Title: "faas", Version: api.Version,
+				Description: "Run commands in sandboxes. Errors are problem+json with a stable `code`; every answer carries `X-Request-Id`.",
+				License:     &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"},
+			},
+			Servers: []*huma.Server{{URL: "http://127.0.0.1:8080", Description: "the default address"}},
+			Tags: []*huma.Tag{
+				{Name: "execute", Description: "Run commands"}, {Name: "executions", Description: "What ran"}, {Name: "server", Description: "The server itself"},
+			},
+			Security: []map[string][]string{{"bearer": {}}, {"apiKey": {}}},
+			Components: &huma.Components{
+				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
+				SecuritySchemes: map[string]*huma.SecurityScheme{
+					"bearer": {Type: "http", Scheme: "bearer"},
+					"apiKey": {Type: "apiKey", In: "header", Name: "X-API-Key"},
+				},
+			},
+		},
+		Formats:                      map[string]huma.Format{"application/json": format, "json": format},
+		DefaultFormat:                "application/json",
+		RejectUnknownQueryParameters: true,
+		Transformers:                 []huma.Transformer{g.transform},
+	}
+}
+
+// errorText describes the statuses of our kinds.
+var errorText = map[int]string{
+	http.StatusBadRequest:            "The input was refused; errors names each field.",
+	http.StatusUnauthorized:          "The key is missing or not known.",
+	http.StatusForbidden:             "The key, the host name or the origin may not do this.",
+	http.StatusNotFound:              "There is no such thing in the project.",
+	http.StatusConflict:              "The state of things does not allow it.",
+	http.StatusRequestEntityTooLarge: "Body or query are too large.",
+	http.StatusUnprocessableEntity:   "No runtime here can do it; remedy says what would make it possible.",
+	http.StatusTooManyRequests:       "Something is used up; Retry-After says when to try again.",
+	http.StatusInternalServerError:   "The platform failed; the log has the cause.",
+	http.StatusServiceUnavailable:    "The server cannot do it now.",
+	http.StatusGatewayTimeout:        "It took too long.",
+}
+
+// document adds to an operation how it can fail.
+func (g *Gateway) document(op huma.Operation) huma.Operation {
+	if op.Responses == nil {
+		op.Responses = map[string]*huma.Response{}
+	}
+	registry := g.api.OpenAPI().Components.Schemas
+	problem := registry.Schema(reflect.TypeFor[api.Problem](), true, "Problem")
+	statuses := append(op.Errors, http.StatusInternalServerError)
+	op.Errors = nil
+	for _, status := range statuses {
+		op.Responses[strconv.Itoa(status)] = &huma.Response{
+			Description: errorText[status],
+			Content: map[string]*huma.MediaType{problemType: {
+				Schema: problem, Example: exampleProblem(status),
+			}},
+		}
+	}
+	return op
+}
+
+// exampleProblem shows one problem of each status.
+func exampleProblem(status int) api.Problem {
+	p := api.Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, RequestID: "req-0c7v4g6k1w0003f9a2m5d8r1t6"}
+	for _, kind := range faas.Kinds() {
+		if api.Status(kind) == status {
+			p.Code = kind
+			break
+		}
+	}
+	p.Detail = errorText[status]
+	if status == http.StatusBadRequest {
+		p.Detail = "memory_mb: must be a whole number, at least 1"
+		p.Errors = []api.FieldError{{Field: "memory_mb", Reason: "must be a whole number, at least 1"}}
+	}
+	return p
+}
+
+// executeSchema is api.ExecuteRequest with the forms that its Go types cannot
+// tell.
+func (g *Gateway) executeSchema() *huma.Schema {
+	registry := g.api.OpenAPI().Components.Schemas
+	ref := registry.Schema(reflect.TypeFor[api.ExecuteRequest](), true, "ExecuteRequest")
+	schema := registry.SchemaFromRef(ref.Ref)
+	str := func() *huma.Schema { return &huma.Schema{Type: huma.TypeString} }
+	list := func(of *huma.Schema) *huma.Schema { return &huma.Schema{Type: huma.TypeArray, Items: of} }
+	set := func(name string, forms ...*huma.Schema) {
+		was := schema.Properties[name]
+		schema.Properties[name] = &huma.Schema{Description: was.Description, Examples: was.Examples, OneOf: forms}
+	}
+	set("command", str(), list(str()))
+	variables := []*huma.Schema{{Type: huma.TypeObject, AdditionalProperties: str()}, list(list(str()))}
+	set("env_vars", variables...)
+	set("env", variables...)
+	set("network", registry.Schema(reflect.TypeFor[faas.NetworkPolicy](), true, "NetworkPolicy"),
+		&huma.Schema{Type: huma.TypeString, Enum: []any{faas.NetworkNone, faas.NetworkEgress}})
+	content := &huma.Schema{OneOf: []*huma.Schema{
+		str(),
+		{Type: huma.TypeObject, Properties: map[string]*huma.Schema{"text": str()}, Required: []string{"text"}, AdditionalProperties: false},
+		{Type: huma.TypeObject, Properties: map[string]*huma.Schema{"base64": {Type: huma.TypeString, ContentEncoding: "base64"}}, Required: []string{"base64"}, AdditionalProperties: false},
+	}}
+	schema.Properties["files"] = &huma.Schema{Type: huma.TypeObject, Description: schema.Properties["files"].Description, AdditionalProperties: content}
+	low, high := 0.0, 255.0
+	schema.Properties["payload"].Items = &huma.Schema{Type: huma.TypeInteger, Minimum: &low, Maximum: &high}
+	return ref
+}
+
+// executeOperation describes a route that runs one command.
+func (g *Gateway) executeOperation(id, path, summary string) huma.Operation {
+	registry := g.api.OpenAPI().Components.Schemas
+	answered := registry.Schema(reflect.TypeFor[api.ExecuteResponse](), true, "ExecuteResponse")
+	event := registry.Schema(reflect.TypeFor[api.ServerFrame](), true, "ServerFrame")
+	trailer := func(text string) *huma.Param {
+		return &huma.Param{Description: text, Schema: &huma.Schema{Type: huma.TypeString}}
+	}
+	return huma.Operation{
+		OperationID: id, Method: http.MethodPost, Path: path, Tags: []string{"execute"}, Summary: summary,
+		Description: "A command that ran answers 200, whatever its exit code. The caller's leaving ends the command.\n\n" +
+			"`Accept` chooses the form: `application/json` (default; output up to 10 MiB a stream), `text/event-stream` (events `stdout`, `stderr`, `exit`, `result`, `error`), or `application/octet-stream` (raw standard output without a limit, the rest in trailers).",
+		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {
+			Schema: g.executeSchema(),
+			Examples: map[string]*huma.Example{
+				"shell":     {Summary: "A shell line", Value: map[string]any{"command": "echo hello; exit 3"}},
+				"arguments": {Summary: "Arguments, input and limits", Value: map[string]any{"command": []string{"python3", "-c", "print(input()[::-1])"}, "stdin": "abc\n", "timeout_ms": 5000, "memory_mb": 256, "env_vars": map[string]string{"LANG": "C.UTF-8"}}},
+				"files":     {Summary: "Files and network", Value: map[string]any{"command": "sh run.sh", "working_dir": "/work", "files": map[string]any{"run.sh": "cat data", "data": map[string]string{"base64": "AAEC"}}, "network": map[string]any{"mode": "none"}}},
+			},
+		}}},
+		Responses: map[string]*huma.Response{"200": {
+			Description: "The command ran.",
+			Headers: map[string]*huma.Param{
+				api.TrailerExitCode: trailer("Trailer of a raw answer: the exit code."),
+				api.TrailerResult:   trailer("Trailer of a raw answer: the result as JSON, with the first 8 KiB of standard error."),
+				api.TrailerError:    trailer("Trailer of a raw answer that broke off: the problem as JSON."),
+			},
+			Content: map[string]*huma.MediaType{
+				"application/json":         {Schema: answered, Example: exampleResponse()},
+				"text/event-stream":        {Schema: event},
+				"application/octet-stream": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}},
+			},
+		}},
+		Errors: []int{
+			http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusConflict,
+			http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity, http.StatusTooManyRequests,
+			http.StatusServiceUnavailable, http.StatusGatewayTimeout,
+		},
+	}
+}
+
+func exampleResponse() *api.ExecuteResponse {
+	return api.NewExecuteResponse(&faas.Result{
+		ID: "exec-0c7v4g6k1w0003f9a2m5d8r1t6", ExitCode: 3, Stdout: []byte("hello\n"), DurationMS: 1.8, QueuedMS: 0.4,
+		RuntimeUsed: faas.RuntimeNative, Usage: faas.Usage{CPUMS: 1, MaxMemoryBytes: 1 << 20},
+	})
+}
+
+// socketOperation describes the WebSocket.
+func socketOperation() huma.Operation {
+	return huma.Operation{
+		OperationID: "execute-socket", Method: http.MethodGet, Path: api.PathExecuteSocket, Tags: []string{"execute"},
+		Summary: "Run a command over a WebSocket, with live input, signals and a terminal",
+		Description: "JSON text frames with a `type`. The first from the client is `exec`: the fields of an execute request, and `tty`, `cols`, `rows`. Then `stdin` {data or data_base64}, `close_stdin`, `resize` {cols, rows}, `signal` {signal}. " +
+			"From the server: `stdout`, `stderr` {data or data_base64}, `stdin_ack` {bytes}, `heartbeat`, and at the end `exit` {code, signal} and `result`, or `error`; each with `seq`. " +
+			"With `binary=1` standard input and output are binary frames. Send at most 1 MiB of input beyond what `stdin_ack` acknowledged: later frames wait behind it. Closing the connection ends the command.",
+		Parameters: []*huma.Param{{
+			Name: "binary", In: "query", Description: "1: raw standard input and output as binary frames.",
+			Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"0", "1"}},
+		}},
+		Responses: map[string]*huma.Response{"101": {Description: "The connection is a WebSocket now."}},
+		Errors:    []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusServiceUnavailable},
+	}
+}

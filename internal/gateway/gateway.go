@@ -1,0 +1,143 @@
+// Package gateway is the HTTP front door: it decodes, authenticates and
+// encodes, and leaves everything else to the executor.
+//
+// A request passes, in this order: a request id, the log and the net under
+// panics; the check of Host and Origin; the limits; the key; then its route.
+// Every error leaves as problem+json with a stable code (package api).
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/api"
+	"github.com/faas-platform/faas/internal/auth"
+)
+
+// Executor is what the gateway needs of the executor.
+type Executor interface {
+	Execute(ctx context.Context, req faas.Request) (*faas.Result, error)
+	Runtimes(ctx context.Context, refresh bool) []faas.Capabilities
+	Execution(ctx context.Context, project, id string) (*faas.Execution, error)
+	Executions(ctx context.Context, project string, limit int, cursor string) ([]faas.Execution, string, error)
+	Cancel(ctx context.Context, project, id string) error
+}
+
+// Options configures a Gateway. Executor is required.
+type Options struct {
+	Executor Executor
+	Auth     *auth.Authenticator // nil: everyone is an admin of the default project
+	Version  string              // of the program, for /health
+	Logger   *slog.Logger        // nil: discard
+	// AllowedHosts are names that a Host header may carry besides localhost,
+	// its subdomains and IP addresses; "*" accepts every name.
+	AllowedHosts []string
+	// AllowedOrigins are the web origins whose pages may use the API.
+	AllowedOrigins []string
+	MaxBodyBytes   int64                       // 0: 64 MiB
+	Counters       func() *api.ExecutorMetrics // nil: not offered
+}
+
+// Limits that no configuration moves: no honest request comes near them.
+const (
+	defaultMaxBody  = 64 << 20
+	maxQueryBytes   = 8 << 10
+	maxHeaderBytes  = 64 << 10
+	bodyReadTimeout = 60 * time.Second
+	answerTimeout   = 60 * time.Second // for writing an answer that is not a stream
+	heartbeatPeriod = 15 * time.Second // silence on a stream is never longer
+)
+
+// Gateway serves the HTTP API.
+type Gateway struct {
+	opts    Options
+	log     *slog.Logger
+	handler http.Handler
+	mux     *http.ServeMux
+	api     huma.API
+	openapi []byte // /openapi.json
+	started time.Time
+
+	counters counters
+	runtimes runtimeCache
+
+	draining atomic.Bool
+	stop     context.CancelFunc // ends what outlives a handler
+	base     context.Context
+	work     sync.WaitGroup // hijacked connections and probes
+}
+
+// New builds a gateway.
+func New(opts Options) (*Gateway, error) {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.MaxBodyBytes == 0 {
+		opts.MaxBodyBytes = defaultMaxBody
+	}
+	g := &Gateway{opts: opts, log: opts.Logger, mux: http.NewServeMux(), started: time.Now()}
+	g.base, g.stop = context.WithCancel(context.Background())
+	g.api = humago.New(g.mux, g.humaConfig())
+	g.api.UseMiddleware(g.humaProblems)
+	g.register()
+	spec, err := g.api.OpenAPI().MarshalJSON()
+	if err != nil {
+		return nil, faas.Errorf(faas.KindInternal, "describe the API: %w", err)
+	}
+	g.openapi = spec
+	g.handler = g.identify(g.guard(g.limit(g.authenticate(http.HandlerFunc(g.route)))))
+	return g, nil
+}
+
+// ServeHTTP implements http.Handler.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.handler.ServeHTTP(w, r) }
+
+// OpenAPI returns the description of the API as YAML.
+func (g *Gateway) OpenAPI() ([]byte, error) { return g.api.OpenAPI().YAML() }
+
+// Server returns an HTTP server for the gateway with its limits and time-outs
+// set. Requests that run when base ends are cancelled.
+func (g *Gateway) Server(base context.Context) *http.Server {
+	context.AfterFunc(base, g.stop)
+	return &http.Server{
+		Handler:           g,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelWarn),
+		BaseContext:       baseContext(base),
+	}
+}
+
+// Drain makes /health say that the server is going away, refuses new
+// executions, and waits until the connections that http.Server does not count
+// have ended, or ctx does.
+func (g *Gateway) Drain(ctx context.Context) error {
+	g.draining.Store(true)
+	ended := make(chan struct{})
+	go func() {
+		g.work.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close cancels what is left and waits for it.
+func (g *Gateway) Close() {
+	g.draining.Store(true)
+	g.stop()
+	g.work.Wait()
+}
