@@ -112,7 +112,6 @@ func (b *bench) gateway(ctx context.Context, name string, pool int) (*daemon, er
 // notes on those that this machine has not.
 func (b *bench) peers(ctx context.Context, dir string) (all []contender, missing []string, closeAll func(), err error) {
 	all = []contender{command("spawn of /bin/true", filepath.Join(b.rootfs, "bin/busybox"), "true")}
-	closeAll = func() {}
 	if _, err := exec.LookPath("bwrap"); err == nil {
 		all = append(all, bwrapRun(b.rootfs, "/bin/true"))
 	} else {
