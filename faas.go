@@ -98,6 +98,12 @@ type Spec struct {
 
 // Request asks for one execution.
 type Request struct {
+	// ID is the execution's, from NewID(PrefixExecution); empty: a new one. A
+	// front door sets it to name the execution before its end.
+	ID string
+	// Started, when set, is called once, when the execution is on record and
+	// before its command can have any effect. It must not block.
+	Started    func(Execution)
 	Project    string            // tenant; DefaultProject when empty
 	Command    []string          // argv, run as it is; a front door turns a string into sh -c
 	Image      string            // empty: the configured default
