@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -121,24 +120,4 @@ func pssMiB(pid int) (float64, error) {
 		return 0, fmt.Errorf("%s: %w", file, err)
 	}
 	return kb / 1024, nil
-}
-
-// processes lists every process with its parent.
-func processes() (map[int]int, error) {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return nil, err
-	}
-	parents := map[int]int{}
-	for _, entry := range entries {
-		pid, err := strconv.Atoi(entry.Name())
-		if err != nil {
-			continue
-		}
-		// One that ended meanwhile has no status to read.
-		if parent, err := strconv.Atoi(field(filepath.Join("/proc", entry.Name(), "status"), "PPid")); err == nil {
-			parents[pid] = parent
-		}
-	}
-	return parents, nil
 }
