@@ -1,0 +1,94 @@
+// Package snapshot keeps saved states: their manifests, their lineage and
+// their bytes.
+//
+// # What a snapshot is
+//
+// A snapshot is an immutable saved state of a sandbox. Its fs part is one
+// overlay layer: what the sandbox changed on top of what it was started from.
+// Together with the layers of the snapshots below it and the image at the
+// bottom it is the whole file system. A full snapshot has a memory part
+// besides: the files in which the runtime keeps memory and processes; the
+// store carries them without looking inside.
+//
+// # Durability
+//
+// A snapshot is made in a Draft, a directory that no reader sees. Commit syncs
+// it, writes the manifest, and renames it into place: a crash at any point
+// leaves the whole snapshot or none of it. What a crash leaves aside is
+// removed when the store is opened again, by whoever opens it: several
+// processes may share one store, and each touches only the drafts of owners
+// that are dead.
+//
+// # Lineage and deletion
+//
+// Every snapshot names its parent. Remove refuses while others descend from a
+// snapshot. Whoever uses a snapshot's files holds a lease on it; the files of
+// a removed snapshot go when its last lease does.
+package snapshot
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/faas-platform/faas"
+)
+
+// Kind says what a snapshot holds.
+type Kind string
+
+// KindAuto asks for the best that the sandbox's runtime can; a snapshot is
+// always one of the other two.
+const (
+	KindAuto Kind = "auto"
+	KindFS   Kind = "fs"   // files
+	KindFull Kind = "full" // files, memory and processes
+)
+
+// Manifest describes one snapshot. It is immutable once committed, but for the
+// fields of Annotations.
+type Manifest struct {
+	Version     int          `json:"version"` // of this form; see formatVersion
+	ID          string       `json:"id"`
+	Project     string       `json:"project"`
+	Kind        Kind         `json:"kind"`
+	Runtime     faas.Runtime `json:"runtime"`
+	ParentID    string       `json:"parent_id,omitempty"`   // the snapshot that the sandbox was started from
+	InstanceID  string       `json:"instance_id,omitempty"` // the sandbox that it was taken of
+	Image       string       `json:"image"`
+	ImageDigest string       `json:"image_digest"`
+	CreatedAt   time.Time    `json:"created_at"`
+	SizeBytes   int64        `json:"size_bytes"` // of its own files, as a reader sees them
+	// Layers names the snapshots whose fs parts are stacked above the image,
+	// topmost first, this one included.
+	Layers []string `json:"layers"`
+	// Spec is what the sandbox was made of; a restore starts from it.
+	Spec faas.Spec `json:"spec"`
+	// Requires is what a machine must have to restore the memory part.
+	Requires Requirements `json:"requires"`
+	// Driver belongs to the runtime's driver.
+	Driver json.RawMessage `json:"driver,omitempty"`
+
+	Annotations
+}
+
+// Annotations are what may change on a committed snapshot.
+type Annotations struct {
+	Name        string            `json:"name,omitempty"`
+	Description string            `json:"description,omitempty"`
+	Labels      map[string]string `json:"labels,omitempty"`
+}
+
+// Requirements are checked before a restore, so that what does not fit is
+// refused with a reason and never fails half way.
+type Requirements struct {
+	Architecture string            `json:"architecture,omitempty"`
+	Kernel       string            `json:"kernel,omitempty"`       // release at the time
+	CPUFeatures  []string          `json:"cpu_features,omitempty"` // that programs may have found and use
+	Tool         string            `json:"tool,omitempty"`         // what wrote the memory part: "criu 4.2.1"
+	Agent        string            `json:"agent,omitempty"`        // digest of the agent's binary
+	MappedFiles  map[string]string `json:"mapped_files,omitempty"` // host path → build id or digest
+}
+
+// formatVersion is the newest manifest form that this code writes and the
+// only one it reads so far.
+const formatVersion = 1

@@ -1,0 +1,406 @@
+package snapshot
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/faas-platform/faas"
+)
+
+// Names below the store's directory.
+const (
+	dirSnapshots = "snapshots" // one directory each: manifest.json, fs/, memory/
+	dirStaging   = "staging"   // drafts, below a directory per owner
+	dirOwners    = "owners"    // a locked file per live process
+	dirLeases    = "leases"    // SNAPSHOT/HOLDER
+	dirTrash     = "trash"     // renamed here, then removed at leisure
+	fileManifest = "manifest.json"
+	fileRemoved  = "removed" // beside the manifest: nobody sees the snapshot any more
+	partFS       = "fs"
+	partMemory   = "memory"
+)
+
+// Store keeps snapshots in a directory.
+type Store struct {
+	dir   string
+	log   *slog.Logger
+	owner *os.File // locked while this process lives
+	name  string   // the owner's
+
+	mu   sync.RWMutex
+	byID map[string]*Manifest // committed and not removed
+}
+
+// Options configures a Store.
+type Options struct {
+	Logger *slog.Logger // nil: discard
+}
+
+// Open opens or makes a store and removes what dead processes left aside.
+func Open(dir string, opts Options) (*Store, error) {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	for _, d := range []string{dirSnapshots, dirStaging, dirOwners, dirLeases, dirTrash} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			return nil, fmt.Errorf("open snapshot store: %w", err)
+		}
+	}
+	s := &Store{dir: dir, log: opts.Logger, name: faas.NewID("own"), byID: map[string]*Manifest{}}
+	owner, err := lockOwner(filepath.Join(dir, dirOwners, s.name))
+	if err != nil {
+		return nil, fmt.Errorf("open snapshot store: %w", err)
+	}
+	s.owner = owner
+	if err := errors.Join(s.sweepStaging(), s.sweepTrash(), s.Reload()); err != nil {
+		return nil, errors.Join(fmt.Errorf("open snapshot store: %w", err), s.Close())
+	}
+	return s, nil
+}
+
+// Close gives up the ownership of unfinished drafts.
+func (s *Store) Close() error {
+	err := os.Remove(s.owner.Name())
+	return errors.Join(err, s.owner.Close())
+}
+
+func lockOwner(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// ownerAlive says whether the process that made the lock file still runs.
+func (s *Store) ownerAlive(name string) bool {
+	if name == s.name {
+		return true
+	}
+	f, err := os.Open(filepath.Join(s.dir, dirOwners, name))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil
+}
+
+// sweepStaging removes the drafts of owners that are dead, then their locks.
+func (s *Store) sweepStaging() error {
+	var errs []error
+	owners, err := os.ReadDir(filepath.Join(s.dir, dirStaging))
+	errs = append(errs, err)
+	for _, o := range owners {
+		if !s.ownerAlive(o.Name()) {
+			s.log.Info("removing what a dead process left half made", "owner", o.Name())
+			errs = append(errs, removeAll(filepath.Join(s.dir, dirStaging, o.Name())))
+		}
+	}
+	locks, err := os.ReadDir(filepath.Join(s.dir, dirOwners))
+	errs = append(errs, err)
+	for _, l := range locks {
+		if !s.ownerAlive(l.Name()) {
+			errs = append(errs, ignoreMissing(os.Remove(filepath.Join(s.dir, dirOwners, l.Name()))))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Store) sweepTrash() error {
+	entries, err := os.ReadDir(filepath.Join(s.dir, dirTrash))
+	errs := []error{err}
+	for _, e := range entries {
+		errs = append(errs, removeAll(filepath.Join(s.dir, dirTrash, e.Name())))
+	}
+	return errors.Join(errs...)
+}
+
+// Reload reads every manifest again. Another process that shares the store
+// may have added or removed some.
+func (s *Store) Reload() error {
+	entries, err := os.ReadDir(filepath.Join(s.dir, dirSnapshots))
+	if err != nil {
+		return err
+	}
+	found := make(map[string]*Manifest, len(entries))
+	for _, e := range entries {
+		if !faas.ValidID(faas.PrefixSnapshot, e.Name()) || s.removed(e.Name()) {
+			continue
+		}
+		m, err := s.readManifest(e.Name())
+		if err != nil {
+			s.log.Error("a snapshot's manifest cannot be read; the snapshot is left as it is", "snapshot", e.Name(), "error", err)
+			continue
+		}
+		found[m.ID] = m
+	}
+	s.mu.Lock()
+	s.byID = found
+	s.mu.Unlock()
+	return nil
+}
+
+func (s *Store) removed(id string) bool {
+	_, err := os.Stat(filepath.Join(s.path(id), fileRemoved))
+	return err == nil
+}
+
+func (s *Store) readManifest(id string) (*Manifest, error) {
+	b, err := os.ReadFile(filepath.Join(s.path(id), fileManifest))
+	if err != nil {
+		return nil, err
+	}
+	m := new(Manifest)
+	if err := json.Unmarshal(b, m); err != nil {
+		return nil, err
+	}
+	if m.Version != formatVersion {
+		return nil, fmt.Errorf("manifest version %d is newer than this program knows (%d)", m.Version, formatVersion)
+	}
+	if m.ID != id {
+		return nil, fmt.Errorf("manifest is that of %s", m.ID)
+	}
+	return m, nil
+}
+
+func (s *Store) path(id string) string { return filepath.Join(s.dir, dirSnapshots, id) }
+
+// Draft is a snapshot in the making. Exactly one of Commit and Abort ends it.
+type Draft struct {
+	Manifest Manifest
+	store    *Store
+	dir      string
+}
+
+// Begin starts a snapshot. The manifest's id, time and layers are filled in;
+// the layers are those of the parent below this one.
+func (s *Store) Begin(m Manifest) (*Draft, error) {
+	m.ID, m.Version, m.CreatedAt = faas.NewID(faas.PrefixSnapshot), formatVersion, time.Now().UTC()
+	m.Layers = []string{m.ID}
+	if m.ParentID != "" {
+		parent, err := s.get(m.Project, m.ParentID)
+		if err != nil {
+			return nil, err
+		}
+		m.Layers = append(m.Layers, parent.Layers...)
+	}
+	d := &Draft{Manifest: m, store: s, dir: filepath.Join(s.dir, dirStaging, s.name, m.ID)}
+	for _, part := range []string{partFS, partMemory} {
+		if err := os.MkdirAll(filepath.Join(d.dir, part), 0o700); err != nil {
+			return nil, errors.Join(fmt.Errorf("begin snapshot: %w", err), d.Abort())
+		}
+	}
+	return d, nil
+}
+
+// FS is the directory that takes the overlay layer.
+func (d *Draft) FS() string { return filepath.Join(d.dir, partFS) }
+
+// Memory is the directory that takes the runtime's memory and process files.
+func (d *Draft) Memory() string { return filepath.Join(d.dir, partMemory) }
+
+// Commit makes the snapshot durable and visible. When it fails nothing of the
+// snapshot remains.
+func (d *Draft) Commit(ctx context.Context) (*Manifest, error) {
+	m, err := d.commit(ctx)
+	if err != nil {
+		return nil, errors.Join(storeError("commit snapshot "+d.Manifest.ID, err), d.Abort())
+	}
+	return m, nil
+}
+
+func (d *Draft) commit(ctx context.Context) (*Manifest, error) {
+	size, err := syncTree(ctx, d.dir)
+	if err != nil {
+		return nil, err
+	}
+	m := d.Manifest
+	m.SizeBytes = size
+	if err := writeDurably(filepath.Join(d.dir, fileManifest), m); err != nil {
+		return nil, err
+	}
+	// Held across the rename, so that a parent cannot be removed between the
+	// look at it and the child's appearance.
+	s := d.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m.ParentID != "" && s.byID[m.ParentID] == nil {
+		return nil, faas.Errorf(faas.KindConflict, "its parent %s was removed meanwhile", m.ParentID)
+	}
+	if err := os.Rename(d.dir, s.path(m.ID)); err != nil {
+		return nil, err
+	}
+	if err := syncDir(filepath.Join(s.dir, dirSnapshots)); err != nil {
+		return nil, errors.Join(err, s.discard(m.ID))
+	}
+	s.byID[m.ID] = &m
+	return clone(&m), nil
+}
+
+// Abort removes a draft.
+func (d *Draft) Abort() error { return removeAll(d.dir) }
+
+// Get returns a project's snapshot.
+func (s *Store) Get(project, id string) (*Manifest, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	m, err := s.get(project, id)
+	if err != nil {
+		return nil, err
+	}
+	return clone(m), nil
+}
+
+func (s *Store) get(project, id string) (*Manifest, error) {
+	m := s.byID[id]
+	if m == nil || m.Project != project {
+		return nil, faas.Errorf(faas.KindNotFound, "there is no snapshot %s", id)
+	}
+	return m, nil
+}
+
+// List returns a project's snapshots that match, oldest first; a nil match
+// takes all.
+func (s *Store) List(project string, match func(*Manifest) bool) []*Manifest {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var list []*Manifest
+	for _, m := range s.byID {
+		if m.Project == project && (match == nil || match(m)) {
+			list = append(list, clone(m))
+		}
+	}
+	slices.SortFunc(list, func(a, b *Manifest) int { return strings.Compare(a.ID, b.ID) })
+	return list
+}
+
+// Annotate changes what may change on a snapshot.
+func (s *Store) Annotate(project, id string, change func(*Annotations)) (*Manifest, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, err := s.get(project, id)
+	if err != nil {
+		return nil, err
+	}
+	changed := clone(m)
+	change(&changed.Annotations)
+	if err := writeDurably(filepath.Join(s.path(id), fileManifest), changed); err != nil {
+		return nil, storeError("annotate snapshot "+id, err)
+	}
+	s.byID[id] = changed
+	return clone(changed), nil
+}
+
+// Remove removes a snapshot, with all that descend from it when cascade is
+// set; without, it refuses with KindConflict while there are any. It returns
+// the ids that it removed. Files in use stay until their leases end.
+func (s *Store) Remove(project, id string, cascade bool) ([]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := s.get(project, id); err != nil {
+		return nil, err
+	}
+	family := s.descendants(id)
+	if len(family) > 0 && !cascade {
+		return nil, &faas.Error{
+			Kind: faas.KindConflict, Op: "remove snapshot " + id,
+			Detail: fmt.Sprintf("%d snapshots descend from it: %s", len(family), strings.Join(family[:min(len(family), 5)], ", ")),
+			Remedy: "remove those first, or ask for cascade",
+		}
+	}
+	// Children first: whatever a crash leaves is a whole tree.
+	removed := append([]string{id}, family...)
+	slices.Reverse(removed)
+	for i, victim := range removed {
+		if err := s.discard(victim); err != nil {
+			return removed[:i], storeError("remove snapshot "+victim, err)
+		}
+		delete(s.byID, victim)
+	}
+	return removed, nil
+}
+
+// descendants lists what descends from a snapshot, parents before children.
+func (s *Store) descendants(id string) []string {
+	children := map[string][]string{}
+	for _, m := range s.byID {
+		if m.ParentID != "" {
+			children[m.ParentID] = append(children[m.ParentID], m.ID)
+		}
+	}
+	var list []string
+	for queue := []string{id}; len(queue) > 0; queue = queue[1:] {
+		next := children[queue[0]]
+		slices.Sort(next)
+		list = append(list, next...)
+		queue = append(queue, next...)
+	}
+	return list
+}
+
+// discard takes a snapshot out of sight for good and, unless a lease holds
+// them, its files with it.
+func (s *Store) discard(id string) error {
+	if err := writeDurably(filepath.Join(s.path(id), fileRemoved), time.Now().UTC()); err != nil {
+		return err
+	}
+	return s.reap(id)
+}
+
+// reap removes the files of a removed snapshot that nobody uses.
+func (s *Store) reap(id string) error {
+	if !s.removed(id) || s.leased(id) {
+		return nil
+	}
+	trash := filepath.Join(s.dir, dirTrash, id)
+	if err := os.Rename(s.path(id), trash); err != nil {
+		return ignoreMissing(err)
+	}
+	return errors.Join(ignoreMissing(os.Remove(filepath.Join(s.dir, dirLeases, id))), removeAll(trash))
+}
+
+func clone(m *Manifest) *Manifest {
+	c := *m
+	c.Layers = slices.Clone(m.Layers)
+	if m.Labels != nil {
+		c.Labels = make(map[string]string, len(m.Labels))
+		for k, v := range m.Labels {
+			c.Labels[k] = v
+		}
+	}
+	return &c
+}
+
+// storeError gives a full disk its own kind: the user can do something.
+func storeError(op string, err error) error {
+	var e *faas.Error
+	switch {
+	case errors.As(err, &e), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%s: %w", op, err)
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return &faas.Error{Kind: faas.KindResourceExhausted, Op: op, Detail: "the disk is full", Remedy: "remove snapshots or give the data directory more room", Err: err}
+	}
+	return &faas.Error{Kind: faas.KindInternal, Op: op, Err: err}
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
