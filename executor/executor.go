@@ -1,26 +1,39 @@
 // Package executor runs requests: it chooses a runtime, owns the lifecycle of
 // sandboxes and executions, and keeps the record of both. It is a library: a
 // program that embeds it needs no gateway.
+//
+// One request passes these stages: validation and defaults (validate.go),
+// admission (admission.go), the choice of a runtime (selection.go), the record
+// of its begin, a sandbox of its own, warm or new (sandbox.go), the command
+// (command.go), its outcome (outcome.go), the record of its end. Destroying
+// the sandbox comes after the answer (reaper.go).
 package executor
 
 import (
 	"context"
 	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/driver"
+	"github.com/faas-platform/faas/internal/meta"
+	"github.com/faas-platform/faas/pool"
 )
 
 // Options configures an Executor. The zero value of every field but DataDir
 // and Drivers is usable.
 type Options struct {
-	DataDir string          // durable state; made when missing
-	Drivers []driver.Driver // what this installation can isolate with; the executor closes them
-	Policy  Policy
-	Default Defaults
-	Pools   []PoolOptions
-	Logger  *slog.Logger // nil: discard
+	DataDir   string          // durable state; made when missing
+	Drivers   []driver.Driver // what this installation can isolate with; the executor closes them
+	Policy    Policy
+	Default   Defaults
+	Admission Admission
+	Retention Retention
+	Pools     []PoolOptions
+	Logger    *slog.Logger // nil: discard
 }
 
 // Policy restricts and orders the runtimes that `auto` and requests may use.
@@ -50,56 +63,205 @@ type Defaults struct {
 	Timeout   time.Duration  // 5 minutes when 0
 }
 
+// Admission bounds what runs at once.
+type Admission struct {
+	// Concurrent is how many executions have a sandbox at once. 0: eight per
+	// CPU, less where three quarters of the memory hold fewer sandboxes of the
+	// default size, at least two.
+	Concurrent int
+	// Queue is how many more may wait; beyond them requests are refused with
+	// faas.ErrResourceExhausted. 0: sixteen times Concurrent. Negative: none.
+	Queue int
+}
+
+// Retention bounds the record of ended executions; the oldest go first.
+type Retention struct {
+	Age   time.Duration // 0: 30 days
+	Count int           // 0: 100,000
+	Bytes int64         // of commands and results, kept output included; 0: 512 MiB
+}
+
 // PoolOptions asks for warm sandboxes of one kind.
 type PoolOptions struct {
-	Runtime   faas.Runtime
+	Runtime   faas.Runtime // empty or faas.RuntimeAuto: what auto chooses once the runtimes are probed
 	Image     string
 	Resources faas.Resources
 	Size      int // warm sandboxes kept ready
 }
 
+// Bounds in time of what the executor does by itself.
+const (
+	sweepTimeout   = 30 * time.Second
+	destroyTimeout = 30 * time.Second
+	// closeTimeout is how long Close goes on after its context ended, to
+	// remove what is left.
+	closeTimeout = 30 * time.Second
+)
+
 // Executor runs requests.
-type Executor struct{}
+type Executor struct {
+	opts     Options
+	log      *slog.Logger
+	store    *meta.Store
+	drivers  map[faas.Runtime]driver.Driver
+	probes   *probes
+	images   *images
+	gate     *gate
+	pool     *pool.Pool
+	reaper   *reaper
+	live     *live
+	counters counters
+	pooled   chan struct{} // closed when the configured pools are asked for
+
+	ctx       context.Context // of the executor's own tasks; ended by Close
+	stop      context.CancelFunc
+	tasks     sync.WaitGroup
+	closeOnce sync.Once
+	closeErr  error
+}
+
+type counters struct {
+	requests, coldStarts, poolHits, lost atomic.Int64
+}
 
 // New opens the data directory, recovers what an earlier process left in it
-// and starts the pools.
-func New(ctx context.Context, opts Options) (*Executor, error) { panic("skeleton") }
-
-// Execute runs one request to its end. When ctx ends first the command is
-// killed with everything that it started. A command that ran, whatever its
-// exit code, is a Result; an error says why it could not run.
-func (e *Executor) Execute(ctx context.Context, req faas.Request) (*faas.Result, error) {
-	panic("skeleton")
+// and starts the pools. It does not wait for probes or for warm sandboxes.
+func New(ctx context.Context, opts Options) (*Executor, error) {
+	opts = opts.withDefaults()
+	drivers, err := indexDrivers(opts)
+	if err != nil {
+		return nil, err
+	}
+	store, err := meta.Open(ctx, opts.DataDir, meta.Options{Retention: meta.Retention(opts.Retention), Logger: opts.Logger})
+	if err != nil {
+		return nil, err
+	}
+	e := &Executor{
+		opts: opts, log: opts.Logger, store: store, drivers: drivers,
+		gate: newGate(opts.Admission), live: newLive(), pooled: make(chan struct{}),
+	}
+	e.counters.lost.Store(int64(store.Recovered().Lost))
+	e.ctx, e.stop = context.WithCancel(context.Background())
+	e.sweep(ctx)
+	e.probes = newProbes(e.ctx, opts.Drivers)
+	e.images = newImages(drivers)
+	e.reaper = newReaper(opts.Logger)
+	e.pool = pool.New(poolSource{e}, pool.Options{Logger: opts.Logger})
+	e.probes.refresh()
+	e.tasks.Go(e.startPools)
+	return e, nil
 }
 
-// Runtimes probes every driver (cached for a minute; refresh forces).
-func (e *Executor) Runtimes(ctx context.Context, refresh bool) []faas.Capabilities { panic("skeleton") }
-
-// Execution returns the record of one execution of a project.
-func (e *Executor) Execution(ctx context.Context, project, id string) (*faas.Execution, error) {
-	panic("skeleton")
+func (o Options) withDefaults() Options {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	o.Default = o.Default.withDefaults()
+	o.Admission = o.Admission.withDefaults(o.Default.Resources.MemoryMB)
+	return o
 }
 
-// Executions lists a project's executions, newest first, and the cursor of the
-// next page ("" at the end). limit is 1 to 1000; 0 means 50.
-func (e *Executor) Executions(ctx context.Context, project string, limit int, cursor string) ([]faas.Execution, string, error) {
-	panic("skeleton")
+func indexDrivers(opts Options) (map[faas.Runtime]driver.Driver, error) {
+	if opts.DataDir == "" || !filepath.IsAbs(opts.DataDir) {
+		return nil, faas.InvalidField("data_dir", "%q is not an absolute path", opts.DataDir)
+	}
+	if err := opts.Policy.validate(); err != nil {
+		return nil, err
+	}
+	drivers := make(map[faas.Runtime]driver.Driver, len(opts.Drivers))
+	for _, d := range opts.Drivers {
+		if drivers[d.Name()] != nil {
+			return nil, faas.Errorf(faas.KindInvalidArgument, "two drivers for the runtime %s", d.Name())
+		}
+		drivers[d.Name()] = d
+	}
+	return drivers, nil
 }
 
-// Cancel ends a running execution; it returns when its processes are gone.
-func (e *Executor) Cancel(ctx context.Context, project, id string) error { panic("skeleton") }
+// sweep lets every driver remove what dead processes left, all at once. What
+// fails is logged: a runtime that is not there cannot be swept either.
+func (e *Executor) sweep(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
+	defer cancel()
+	var sweeps sync.WaitGroup
+	for _, d := range e.drivers {
+		sweeps.Go(func() {
+			removed, err := d.Sweep(ctx, func(string) bool { return false })
+			if err != nil {
+				e.log.Warn("sweeping leftovers failed", "runtime", d.Name(), "error", err)
+			}
+			if len(removed) > 0 {
+				e.log.Info("removed the sandboxes of dead processes", "runtime", d.Name(), "sandboxes", removed)
+			}
+		})
+	}
+	sweeps.Wait()
+}
+
+// Runtimes probes every driver (cached for a minute; refresh forces) and
+// returns the answers in the order of faas.Runtimes.
+func (e *Executor) Runtimes(ctx context.Context, refresh bool) []faas.Capabilities {
+	return e.probes.all(ctx, refresh)
+}
 
 // Stats counts what the executor did since it started.
 type Stats struct {
 	Requests   int64 // executions begun
 	Running    int64
+	Queued     int64 // waiting to be admitted
+	Dying      int64 // sandboxes being destroyed behind the answer
 	PoolHits   int64
 	ColdStarts int64 // executions that found no warm sandbox
+	Lost       int64 // executions of dead processes, found at the start
+	// DestroyFailed counts the sandboxes that could not be removed; the next
+	// start tries again.
+	DestroyFailed int64
+	Pools         []pool.Status
 }
 
 // Stats returns the counters.
-func (e *Executor) Stats() Stats { panic("skeleton") }
+func (e *Executor) Stats() Stats {
+	running, queued, dying := e.gate.counts()
+	return Stats{
+		Requests: e.counters.requests.Load(), Running: running, Queued: queued, Dying: dying,
+		PoolHits: e.counters.poolHits.Load(), ColdStarts: e.counters.coldStarts.Load(),
+		Lost: e.counters.lost.Load(), DestroyFailed: e.reaper.failed.Load(), Pools: e.pool.Status(),
+	}
+}
 
 // Close stops accepting requests, waits for running executions until ctx ends,
 // then cancels the rest; it destroys what is ephemeral and closes the drivers.
-func (e *Executor) Close(ctx context.Context) error { panic("skeleton") }
+func (e *Executor) Close(ctx context.Context) error {
+	e.closeOnce.Do(func() { e.closeErr = e.close(ctx) })
+	return e.closeErr
+}
+
+func (e *Executor) close(ctx context.Context) error {
+	e.gate.close()
+	if e.gate.waitIdle(ctx) != nil {
+		e.live.cancelAll(errClosing)
+	}
+	final, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	var first error
+	keep := func(what string, err error) {
+		if err == nil {
+			return
+		}
+		e.log.Error("closing the executor", "part", what, "error", err)
+		if first == nil {
+			first = &faas.Error{Kind: faas.KindOf(err), Op: "close the executor: " + what, Err: err}
+		}
+	}
+	keep("running executions", e.gate.waitIdle(final))
+	e.stop()
+	keep("warm sandboxes", e.pool.Close(final))
+	keep("leftover sandboxes", e.reaper.close(final))
+	keep("probes", e.probes.close(final))
+	e.tasks.Wait()
+	keep("records", e.store.Close(final))
+	for _, d := range e.drivers {
+		keep("the "+string(d.Name())+" driver", d.Close())
+	}
+	return first
+}

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package executor
+
+// totalMemoryMB is the machine's memory in MiB, 0 when it cannot be told.
+func totalMemoryMB() int64 { return 0 }

@@ -1,0 +1,199 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/driver"
+	"github.com/faas-platform/faas/guest"
+	"github.com/faas-platform/faas/pool"
+)
+
+const (
+	configureTimeout = 10 * time.Second
+	createTimeout    = 2 * time.Minute // the image is at hand before
+	statsTimeout     = 2 * time.Second
+	// warmAttempts is how many warm sandboxes that turn out to be dead a
+	// request tries before it has one made.
+	warmAttempts = 3
+)
+
+// obtain returns a sandbox that is this request's alone and configured for it:
+// a warm one when the pool has it, otherwise a new one.
+func (e *Executor) obtain(ctx context.Context, req faas.Request, d driver.Driver) (*pool.Sandbox, error) {
+	image, err := e.images.resolve(ctx, d.Name(), req.Image)
+	if err != nil {
+		return nil, err
+	}
+	if req.Network.Mode == faas.NetworkNone {
+		class := pool.Class{Runtime: d.Name(), Image: req.Image, Resources: req.Resources}
+		for range warmAttempts {
+			s := e.pool.Claim(class, image.Digest)
+			if s == nil {
+				break
+			}
+			err := configure(ctx, s, req)
+			if err == nil {
+				e.counters.poolHits.Add(1)
+				return s, nil
+			}
+			e.reaper.add(s, nil)
+			if ctx.Err() != nil {
+				return nil, stopped(ctx, "claim a sandbox")
+			}
+			e.log.Warn("a warm sandbox could not be claimed", "sandbox", s.ID(), "error", err)
+		}
+	}
+	e.counters.coldStarts.Add(1)
+	return e.createFor(ctx, req, d, image)
+}
+
+// createFor makes and configures a sandbox for one request.
+func (e *Executor) createFor(ctx context.Context, req faas.Request, d driver.Driver, image driver.Image) (*pool.Sandbox, error) {
+	s, err := e.create(ctx, d, image, faas.Spec{
+		Project: req.Project, Image: req.Image, Resources: req.Resources, Network: req.Network, Labels: req.Labels,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := configure(ctx, s, req); err != nil {
+		e.reaper.add(s, nil)
+		return nil, err
+	}
+	return s, nil
+}
+
+// create makes a sandbox and a client of its agent.
+func (e *Executor) create(ctx context.Context, d driver.Driver, image driver.Image, spec faas.Spec) (*pool.Sandbox, error) {
+	spec.ID = faas.NewID(faas.PrefixSandbox)
+	spec.Hostname = spec.ID
+	ctx, cancel := context.WithTimeout(ctx, createTimeout)
+	defer cancel()
+	made, err := d.Create(ctx, spec)
+	if err != nil {
+		if errors.Is(err, faas.ErrNotFound) {
+			e.images.forget(d.Name(), spec.Image) // it was removed since
+		}
+		return nil, err
+	}
+	channel := made.Channel()
+	client := guest.NewClient(made.Dial, guest.Options{Secret: channel.Secret, Multiplex: channel.Multiplex})
+	return &pool.Sandbox{Sandbox: made, Client: client, Image: image}, nil
+}
+
+// configure makes a sandbox that of a request: identity and environment.
+func configure(ctx context.Context, s *pool.Sandbox, req faas.Request) error {
+	ctx, cancel := context.WithTimeout(ctx, configureTimeout)
+	defer cancel()
+	_, err := s.Client.Configure(ctx, guest.Configuration{
+		Identity: &guest.Identity{ID: s.ID(), Project: req.Project, Hostname: s.ID(), Labels: req.Labels},
+		Env:      environment(s.Image.Config.Env, req.Env),
+	})
+	return err
+}
+
+// environment is the image's own with the request's on top.
+func environment(image []string, request map[string]string) map[string]string {
+	env := make(map[string]string, len(image)+len(request))
+	for _, entry := range image {
+		if name, value, ok := strings.Cut(entry, "="); ok && name != "" {
+			env[name] = value
+		}
+	}
+	maps.Copy(env, request)
+	return env
+}
+
+// poolSource makes warm sandboxes with the executor's drivers.
+type poolSource struct{ e *Executor }
+
+// Make implements pool.Source.
+func (p poolSource) Make(ctx context.Context, class pool.Class) (*pool.Sandbox, error) {
+	d := p.e.drivers[class.Runtime]
+	image, err := p.e.images.resolve(ctx, class.Runtime, class.Image)
+	if err != nil {
+		return nil, err
+	}
+	s, err := p.e.create(ctx, d, image, faas.Spec{
+		Project: faas.DefaultProject, Image: class.Image, Resources: class.Resources,
+		Network: faas.NetworkPolicy{Mode: faas.NetworkNone},
+	})
+	if err != nil {
+		return nil, err
+	}
+	// The connection that this opens is the one that a claim will use.
+	if err := p.Check(ctx, s); err != nil {
+		p.Discard(s)
+		return nil, err
+	}
+	if s.Baseline, err = readStats(ctx, s, statsTimeout); err != nil {
+		p.e.log.Warn("a warm sandbox tells no consumption", "sandbox", s.ID(), "error", err)
+	}
+	return s, nil
+}
+
+// Check implements pool.Source.
+func (p poolSource) Check(ctx context.Context, s *pool.Sandbox) error {
+	_, err := s.Client.Hello(ctx)
+	return err
+}
+
+// Digest implements pool.Source.
+func (p poolSource) Digest(ctx context.Context, class pool.Class) (string, error) {
+	image, err := p.e.images.resolve(ctx, class.Runtime, class.Image)
+	return image.Digest, err
+}
+
+// Discard implements pool.Source.
+func (p poolSource) Discard(s *pool.Sandbox) { p.e.reaper.add(s, nil) }
+
+func readStats(ctx context.Context, s *pool.Sandbox, limit time.Duration) (driver.Stats, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return s.Stats(ctx)
+}
+
+// startPools asks the pool for what the options name, once the runtimes are
+// known where that needs a choice.
+func (e *Executor) startPools() {
+	for _, want := range e.opts.Pools {
+		class, err := e.poolClass(want)
+		if err != nil {
+			if e.ctx.Err() == nil {
+				e.log.Error("a pool cannot be filled", "image", want.Image, "runtime", want.Runtime, "error", err)
+			}
+			continue
+		}
+		e.pool.Set(class, want.Size)
+	}
+	close(e.pooled)
+}
+
+func (e *Executor) poolClass(want PoolOptions) (pool.Class, error) {
+	req, err := e.opts.Default.complete(faas.Request{
+		Command: []string{"true"}, Image: want.Image, Runtime: want.Runtime, Resources: want.Resources,
+	})
+	if err != nil {
+		return pool.Class{}, err
+	}
+	candidates, err := e.choose(e.ctx, req, want.Resources)
+	if err != nil {
+		return pool.Class{}, err
+	}
+	return pool.Class{Runtime: candidates[0].driver.Name(), Image: req.Image, Resources: req.Resources}, nil
+}
+
+// WaitWarm returns when the configured pools hold as many sandboxes as asked
+// for, with the error of one that cannot be filled, or when ctx ends.
+func (e *Executor) WaitWarm(ctx context.Context) error {
+	select {
+	case <-e.pooled:
+		return e.pool.WaitReady(ctx)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

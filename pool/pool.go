@@ -1,0 +1,302 @@
+// Package pool keeps warm sandboxes ready, so that a request finds one instead
+// of waiting for one to be made.
+//
+// Sandboxes are kept per Class and made ahead of demand by goroutines of the
+// pool, a bounded number at a time. A claim never waits: it takes a warm
+// sandbox of its class and image content or returns nil, and the caller makes
+// one itself. A claimed sandbox is the caller's alone and never comes back.
+// Sandboxes of an image whose content changed, and those whose agent does not
+// answer any more, are discarded.
+package pool
+
+import (
+	"context"
+	"log/slog"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/driver"
+	"github.com/faas-platform/faas/guest"
+)
+
+// Class is a kind of warm sandbox: one can stand in for another of its class
+// until someone's command has run in it.
+type Class struct {
+	Runtime   faas.Runtime
+	Image     string // as requests name it
+	Resources faas.Resources
+}
+
+// Sandbox is a sandbox and the client of its agent.
+type Sandbox struct {
+	driver.Sandbox
+	Client   *guest.Client
+	Image    driver.Image
+	Baseline driver.Stats // when nothing had run in it yet
+
+	checked time.Time // when its agent last answered
+}
+
+// Source makes what the pool keeps. All its methods may be called
+// concurrently.
+type Source interface {
+	// Make makes a sandbox that is nobody's yet.
+	Make(ctx context.Context, class Class) (*Sandbox, error)
+	// Check returns an error when the sandbox is not fit for use any more.
+	Check(ctx context.Context, s *Sandbox) error
+	// Digest returns the digest of what the class's image is now.
+	Digest(ctx context.Context, class Class) (string, error)
+	// Discard takes a sandbox that nobody used, to destroy it. It does not wait.
+	Discard(s *Sandbox)
+}
+
+// Options configures a Pool. The zero value is usable.
+type Options struct {
+	Refill      int           // sandboxes made at once, over all classes; 0: one per CPU
+	CheckEvery  time.Duration // how often idle sandboxes and image contents are checked; 0: 15 s
+	IdleCheck   time.Duration // a sandbox is checked after this long without an answer; 0: 30 s
+	MakeTimeout time.Duration // of one Make; 0: 5 minutes
+	Logger      *slog.Logger  // nil: discard
+}
+
+// Bounds of what the pool does by itself.
+const (
+	checkTimeout = 5 * time.Second
+	retryFirst   = 100 * time.Millisecond // after a Make that failed, doubled each time
+	retryLast    = 30 * time.Second
+)
+
+// Pool keeps warm sandboxes of several classes.
+type Pool struct {
+	source Source
+	opts   Options
+
+	mu      sync.Mutex
+	classes map[Class]*shelf
+	making  int
+	closed  bool
+	changed chan struct{} // closed and renewed whenever a shelf changes
+
+	wake  chan struct{} // capacity 1: the refill goroutine has something to look at
+	ctx   context.Context
+	stop  context.CancelFunc
+	tasks sync.WaitGroup
+}
+
+// shelf holds the warm sandboxes of one class.
+type shelf struct {
+	class    Class
+	target   int
+	idle     []*Sandbox // the one used last is the last
+	making   int
+	failures int // of Make, in a row
+	retryAt  time.Time
+	lastErr  error
+	hits     int64
+	misses   int64
+}
+
+// New starts a pool without classes.
+func New(source Source, opts Options) *Pool {
+	if opts.Refill <= 0 {
+		opts.Refill = runtime.NumCPU()
+	}
+	if opts.CheckEvery <= 0 {
+		opts.CheckEvery = 15 * time.Second
+	}
+	if opts.IdleCheck <= 0 {
+		opts.IdleCheck = 30 * time.Second
+	}
+	if opts.MakeTimeout <= 0 {
+		opts.MakeTimeout = 5 * time.Minute
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	p := &Pool{
+		source: source, opts: opts, classes: make(map[Class]*shelf),
+		changed: make(chan struct{}), wake: make(chan struct{}, 1),
+	}
+	p.ctx, p.stop = context.WithCancel(context.Background())
+	p.tasks.Go(p.refill)
+	p.tasks.Go(p.check)
+	return p
+}
+
+// Set asks for a number of warm sandboxes of a class; 0 removes the class.
+func (p *Pool) Set(class Class, size int) {
+	p.mu.Lock()
+	var surplus []*Sandbox
+	s := p.classes[class]
+	switch {
+	case p.closed:
+	case size <= 0 && s != nil:
+		surplus = s.idle
+		s.target, s.idle = 0, nil
+		delete(p.classes, class)
+	case size > 0:
+		if s == nil {
+			s = &shelf{class: class}
+			p.classes[class] = s
+		}
+		s.target = size
+		if n := len(s.idle) - size; n > 0 {
+			surplus, s.idle = s.idle[:n:n], slices.Clone(s.idle[n:])
+		}
+		s.failures, s.retryAt = 0, time.Time{}
+	}
+	p.announce()
+	p.mu.Unlock()
+	p.discard(surplus)
+	p.poke()
+}
+
+// Claim takes a warm sandbox of a class whose image has the given digest. It
+// returns nil at once when there is none.
+func (p *Pool) Claim(class Class, digest string) *Sandbox {
+	p.mu.Lock()
+	s := p.classes[class]
+	if s == nil {
+		p.mu.Unlock()
+		return nil
+	}
+	outdated := s.removeWhere(func(sandbox *Sandbox) bool { return sandbox.Image.Digest != digest })
+	var claimed *Sandbox
+	if n := len(s.idle); n > 0 {
+		claimed, s.idle[n-1] = s.idle[n-1], nil
+		s.idle = s.idle[:n-1]
+		s.hits++
+	} else {
+		s.misses++
+	}
+	p.announce()
+	p.mu.Unlock()
+	p.discard(outdated)
+	p.poke()
+	return claimed
+}
+
+// removeWhere takes the idle sandboxes for which gone holds off the shelf. It
+// allocates nothing when there is none.
+func (s *shelf) removeWhere(gone func(*Sandbox) bool) []*Sandbox {
+	if !slices.ContainsFunc(s.idle, gone) {
+		return nil
+	}
+	var removed, kept []*Sandbox
+	for _, sandbox := range s.idle {
+		if gone(sandbox) {
+			removed = append(removed, sandbox)
+		} else {
+			kept = append(kept, sandbox)
+		}
+	}
+	s.idle = kept
+	return removed
+}
+
+// Status describes one class of the pool.
+type Status struct {
+	Class  Class
+	Target int // sandboxes asked for
+	Idle   int // ready to be claimed
+	Making int
+	Hits   int64 // claims that found one
+	Misses int64 // claims that did not
+	Err    error // why the last attempt to make one failed; nil after a success
+}
+
+// Status describes every class.
+func (p *Pool) Status() []Status {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	list := make([]Status, 0, len(p.classes))
+	for _, s := range p.classes {
+		list = append(list, Status{Class: s.class, Target: s.target, Idle: len(s.idle), Making: s.making,
+			Hits: s.hits, Misses: s.misses, Err: s.lastErr})
+	}
+	slices.SortFunc(list, func(a, b Status) int { return compareClasses(a.Class, b.Class) })
+	return list
+}
+
+// WaitReady returns when every class holds as many warm sandboxes as asked
+// for, with the error of the first that cannot be made, or when ctx ends.
+func (p *Pool) WaitReady(ctx context.Context) error {
+	for {
+		p.mu.Lock()
+		ready, changed := true, p.changed
+		var failed error
+		for _, s := range p.classes {
+			if len(s.idle) < s.target {
+				ready = false
+				if s.failures > 0 {
+					failed = s.lastErr
+				}
+			}
+		}
+		closed := p.closed
+		p.mu.Unlock()
+		switch {
+		case ready:
+			return nil
+		case failed != nil:
+			return failed
+		case closed:
+			return faas.Errorf(faas.KindUnavailable, "the pool was closed")
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Close stops making sandboxes and discards those that are ready. It returns
+// when the pool's goroutines have ended, or ctx.
+func (p *Pool) Close(ctx context.Context) error {
+	p.mu.Lock()
+	p.closed = true
+	p.announce()
+	p.mu.Unlock()
+	p.stop()
+	ended := make(chan struct{})
+	go func() { p.tasks.Wait(); close(ended) }()
+	var err error
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	p.mu.Lock()
+	var all []*Sandbox
+	for _, s := range p.classes {
+		all = append(all, s.idle...)
+	}
+	clear(p.classes)
+	p.mu.Unlock()
+	p.discard(all)
+	return err
+}
+
+func (p *Pool) discard(list []*Sandbox) {
+	for _, s := range list {
+		p.source.Discard(s)
+	}
+}
+
+// announce tells those who wait that something changed; the caller holds mu.
+func (p *Pool) announce() {
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// poke makes the refill goroutine look again.
+func (p *Pool) poke() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
