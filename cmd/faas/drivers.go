@@ -1,0 +1,53 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"slices"
+
+	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/driver"
+	"github.com/faas-platform/faas/driver/docker"
+	"github.com/faas-platform/faas/internal/config"
+)
+
+// opener makes one driver. It opens nothing that costs time: what a driver
+// needs of the machine, its probe or first use finds out.
+type opener struct {
+	runtime faas.Runtime
+	open    func(cfg *config.Loaded, log *slog.Logger) (driver.Driver, error)
+}
+
+// portable are the drivers of every system that this program runs on.
+var portable = []opener{{faas.RuntimeDocker, func(cfg *config.Loaded, log *slog.Logger) (driver.Driver, error) {
+	return docker.New(docker.Options{Dir: filepath.Join(cfg.Data.Dir, "docker"), Logger: log})
+}}}
+
+// drivers opens those that can serve a request for a runtime: all that the
+// policy allows for auto, else the one that is named.
+func drivers(cfg *config.Loaded, log *slog.Logger, wanted faas.Runtime) ([]driver.Driver, error) {
+	var opened []driver.Driver
+	for _, o := range slices.Concat(native, portable) {
+		if wanted != "" && wanted != faas.RuntimeAuto && wanted != o.runtime {
+			continue
+		}
+		if len(cfg.Policy.Allowed) > 0 && !slices.Contains(cfg.Policy.Allowed, string(o.runtime)) {
+			continue
+		}
+		d, err := o.open(cfg, log.With("runtime", o.runtime))
+		if err != nil {
+			return nil, errors.Join(err, closeDrivers(opened))
+		}
+		opened = append(opened, d)
+	}
+	return opened, nil
+}
+
+func closeDrivers(opened []driver.Driver) error {
+	var errs []error
+	for _, d := range opened {
+		errs = append(errs, d.Close())
+	}
+	return errors.Join(errs...)
+}

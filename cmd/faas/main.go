@@ -1,0 +1,118 @@
+// Command faas runs commands in sandboxes, and serves the HTTP API that does.
+//
+// It is the one place that names concrete drivers (drivers.go); everything
+// else is wiring between the command line, the configuration and packages that
+// know nothing of either.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// version is stamped by the build.
+var version = "dev"
+
+// commands is the command line.
+type commands struct {
+	Config string   `help:"Configuration file (default: FAAS_CONFIG, then the usual place)." placeholder:"FILE"`
+	Set    []string `help:"Override a setting, such as execution.memory_mb=256." placeholder:"KEY=VALUE" sep:"none"`
+
+	Run        runCommand        `cmd:"" help:"Run a command in a sandbox."`
+	Serve      serveCommand      `cmd:"" help:"Serve the HTTP API."`
+	Doctor     doctorCommand     `cmd:"" help:"Show what every runtime can do on this machine, and what to do about the rest."`
+	Image      imageCommand      `cmd:"" help:"Manage images."`
+	Ps         psCommand         `cmd:"" help:"List executions, newest first."`
+	Settings   configCommand     `cmd:"" name:"config" help:"Show the configuration."`
+	Completion completionCommand `cmd:"" help:"Print the completion script of a shell."`
+	Version    versionCommand    `cmd:"" help:"Print the version."`
+	Complete   completeCommand   `cmd:"" hidden:"" help:"Complete a command line."`
+	OpenAPI    openapiCommand    `cmd:"" name:"openapi" hidden:"" help:"Print the description of the HTTP API."`
+}
+
+// Exit codes of the program's own.
+const (
+	exitFailure = 1
+	exitUsage   = 2
+	exitRun     = 125 // of run, which otherwise exits as its command did
+)
+
+// exitError ends the program with a code, saying nothing more.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+func main() { os.Exit(execute(os.Args[1:])) }
+
+// execute runs one command line and returns the exit code.
+func execute(args []string) int {
+	line := &commands{}
+	parser, err := kong.New(line, kong.Name("faas"), kong.UsageOnError(),
+		kong.Description("Run commands in sandboxes."),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.Bind(line))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "faas:", err)
+		return exitFailure
+	}
+	failure := exitUsage
+	if len(args) > 0 && args[0] == "run" {
+		failure = exitRun
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	parsed, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "faas: %v\nTry faas --help.\n", err)
+		return failure
+	}
+	if failure == exitUsage {
+		failure = exitFailure
+	}
+	return exitCode(parsed.Run(), failure)
+}
+
+// exitCode says what went wrong and turns it into a code.
+func exitCode(err error, failure int) int {
+	var exit exitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return int(exit)
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(os.Stderr, "faas: interrupted")
+	default:
+		fmt.Fprintln(os.Stderr, "faas:", err)
+	}
+	return failure
+}
+
+// interruptible returns a context that ends at the first interrupt. A second
+// one ends the program.
+func interruptible() (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}
+
+type versionCommand struct {
+	JSON bool `help:"Print JSON."`
+}
+
+// Run implements the command.
+func (c *versionCommand) Run() error {
+	if c.JSON {
+		return printJSON(map[string]string{"version": version, "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH})
+	}
+	fmt.Println("faas", version, runtime.GOOS+"/"+runtime.GOARCH)
+	return nil
+}

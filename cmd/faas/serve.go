@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/api"
+	"github.com/faas-platform/faas/executor"
+	"github.com/faas-platform/faas/internal/auth"
+	"github.com/faas-platform/faas/internal/config"
+	"github.com/faas-platform/faas/internal/gateway"
+)
+
+type serveCommand struct {
+	Listen string `help:"Address and port (default: server.listen, 127.0.0.1:8080)." placeholder:"HOST:PORT"`
+	NoAuth bool   `help:"Ask for no key: everyone who reaches the address is an admin. Refused off loopback unless --force."`
+	Force  bool   `help:"Allow --no-auth on an address that others can reach."`
+}
+
+// Run implements the command.
+func (c *serveCommand) Run(line *commands) error {
+	flags := flag("--listen", "server.listen", c.Listen)
+	if c.NoAuth {
+		flags = append(flags, config.Flag{Key: "auth.disabled", Value: "true", Name: "--no-auth"})
+	}
+	if c.Force {
+		flags = append(flags, config.Flag{Key: "auth.force", Value: "true", Name: "--force"})
+	}
+	cfg, err := line.load(flags...)
+	if err != nil {
+		return err
+	}
+	if cfg.Auth.Disabled && !cfg.Loopback() && !cfg.Auth.Force {
+		return &faas.Error{
+			Kind: faas.KindFailedPrecondition, Op: "serve",
+			Detail: "without keys everyone who reaches " + cfg.Server.Listen + " could run commands here",
+			Remedy: "listen on 127.0.0.1, leave --no-auth out, or add --force",
+		}
+	}
+	return serve(cfg)
+}
+
+// serve runs the daemon until a signal ends it.
+func serve(cfg *config.Loaded) error {
+	log := logger(cfg)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	// The address first: a daemon that is running already must be noticed
+	// before anything of its state is touched.
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", cfg.Server.Listen)
+	if err != nil {
+		return &faas.Error{Kind: faas.KindUnavailable, Op: "serve", Detail: "cannot listen on " + cfg.Server.Listen,
+			Remedy: "another server may be running; --listen names another address", Err: err}
+	}
+	defer listener.Close()
+	authenticator, err := authentication(cfg, log)
+	if err != nil {
+		return err
+	}
+	opts := executorOptions(cfg)
+	opts.Logger = log
+	if opts.Drivers, err = drivers(cfg, log, faas.RuntimeAuto); err != nil {
+		return err
+	}
+	engine, err := executor.New(context.Background(), opts)
+	if err != nil {
+		return errors.Join(err, closeDrivers(opts.Drivers))
+	}
+	return serveWith(cfg, log, listener, engine, authenticator, signals)
+}
+
+// serveWith serves until a signal or an error of the listener, then drains.
+func serveWith(cfg *config.Loaded, log *slog.Logger, listener net.Listener, engine *executor.Executor, authenticator *auth.Authenticator, signals <-chan os.Signal) error {
+	gate, err := gateway.New(gateway.Options{
+		Executor: engine, Auth: authenticator, Version: version, Logger: log,
+		AllowedHosts: cfg.Server.AllowedHosts, AllowedOrigins: cfg.Server.AllowedOrigins,
+		MaxBodyBytes: cfg.Server.MaxBodyMB << 20, Counters: counters(engine),
+	})
+	if err != nil {
+		return errors.Join(err, engine.Close(context.Background()))
+	}
+	base, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	server := gate.Server(base)
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	gate.Probe()
+	log.Info("serving", "address", "http://"+listener.Addr().String(), "version", version, "data", cfg.Data.Dir)
+	select {
+	case err = <-failed:
+		log.Error("the listener failed", "error", err)
+	case s := <-signals:
+		err = nil
+		log.Info("shutting down; once more ends what still runs", "signal", s.String(), "drain_timeout", time.Duration(cfg.Server.DrainTimeout).String())
+	}
+	return errors.Join(err, shutdown(cfg, log, server, gate, engine, signals, cancel))
+}
+
+// shutdown lets running requests end, for as long as the configuration allows
+// or until a second signal, then cancels them.
+func shutdown(cfg *config.Loaded, log *slog.Logger, server *http.Server, gate *gateway.Gateway, engine *executor.Executor, signals <-chan os.Signal, cancelRequests context.CancelFunc) error {
+	ctx, force := context.WithTimeout(context.Background(), time.Duration(cfg.Server.DrainTimeout))
+	defer force()
+	go func() {
+		select {
+		case <-signals:
+			force()
+		case <-ctx.Done():
+		}
+	}()
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		_ = gate.Drain(ctx) //nolint:errcheck // what is left is cancelled below
+	}()
+	err := server.Shutdown(ctx)
+	<-drained
+	if err != nil || ctx.Err() != nil {
+		log.Warn("ending what still runs")
+	}
+	cancelRequests()
+	gate.Close()
+	err = engine.Close(ctx)
+	if closeErr := server.Close(); closeErr != nil && err == nil {
+		err = closeErr
+	}
+	log.Info("stopped")
+	return err
+}
+
+// authentication opens the keys and sees to it that this user has one.
+func authentication(cfg *config.Loaded, log *slog.Logger) (*auth.Authenticator, error) {
+	if cfg.Auth.Disabled {
+		log.Warn("serving without keys: everyone who reaches the address is an admin")
+		return nil, nil
+	}
+	store, err := auth.OpenFileStore(filepath.Join(cfg.Data.Dir, "keys.json"))
+	if err != nil {
+		return nil, err
+	}
+	made, err := auth.EnsureLocal(context.Background(), store, cfg.API.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	if made {
+		log.Info("the key in the key file is an admin of this server", "file", cfg.API.KeyFile)
+	}
+	return auth.New(store), nil
+}
+
+func counters(engine *executor.Executor) func() *api.ExecutorMetrics {
+	return func() *api.ExecutorMetrics {
+		s := engine.Stats()
+		return &api.ExecutorMetrics{Requests: s.Requests, Running: s.Running, PoolHits: s.PoolHits, ColdStarts: s.ColdStarts}
+	}
+}
