@@ -56,6 +56,17 @@ const (
 	ModePersistent   Mode = "persistent"
 )
 
+// SnapshotKind says what a snapshot holds.
+type SnapshotKind string
+
+// SnapshotAuto asks for the best that the sandbox's runtime can; a snapshot
+// that was taken is always one of the other two.
+const (
+	SnapshotAuto SnapshotKind = "auto"
+	SnapshotFS   SnapshotKind = "fs"   // files
+	SnapshotFull SnapshotKind = "full" // files, memory and processes
+)
+
 // NetworkMode says what a sandbox may reach.
 type NetworkMode string
 

@@ -31,40 +31,30 @@ import (
 	"time"
 
 	"github.com/faas-platform/faas"
-)
-
-// Kind says what a snapshot holds.
-type Kind string
-
-// KindAuto asks for the best that the sandbox's runtime can; a snapshot is
-// always one of the other two.
-const (
-	KindAuto Kind = "auto"
-	KindFS   Kind = "fs"   // files
-	KindFull Kind = "full" // files, memory and processes
+	"github.com/faas-platform/faas/driver"
 )
 
 // Manifest describes one snapshot. It is immutable once committed, but for the
 // fields of Annotations.
 type Manifest struct {
-	Version     int          `json:"version"` // of this form; see formatVersion
-	ID          string       `json:"id"`
-	Project     string       `json:"project"`
-	Kind        Kind         `json:"kind"`
-	Runtime     faas.Runtime `json:"runtime"`
-	ParentID    string       `json:"parent_id,omitempty"`   // the snapshot that the sandbox was started from
-	InstanceID  string       `json:"instance_id,omitempty"` // the sandbox that it was taken of
-	Image       string       `json:"image"`
-	ImageDigest string       `json:"image_digest"`
-	CreatedAt   time.Time    `json:"created_at"`
-	SizeBytes   int64        `json:"size_bytes"` // of its own files, as a reader sees them
+	Version     int               `json:"version"` // of this form; see formatVersion
+	ID          string            `json:"id"`
+	Project     string            `json:"project"`
+	Kind        faas.SnapshotKind `json:"kind"`
+	Runtime     faas.Runtime      `json:"runtime"`
+	ParentID    string            `json:"parent_id,omitempty"`   // the snapshot that the sandbox was started from
+	InstanceID  string            `json:"instance_id,omitempty"` // the sandbox that it was taken of
+	Image       string            `json:"image"`
+	ImageDigest string            `json:"image_digest"`
+	CreatedAt   time.Time         `json:"created_at"`
+	SizeBytes   int64             `json:"size_bytes"` // of its own files, as a reader sees them
 	// Layers names the snapshots whose fs parts are stacked above the image,
 	// topmost first, this one included.
 	Layers []string `json:"layers"`
 	// Spec is what the sandbox was made of; a restore starts from it.
 	Spec faas.Spec `json:"spec"`
 	// Requires is what a machine must have to restore the memory part.
-	Requires Requirements `json:"requires"`
+	Requires driver.Requirements `json:"requires"`
 	// Driver belongs to the runtime's driver.
 	Driver json.RawMessage `json:"driver,omitempty"`
 
@@ -76,17 +66,6 @@ type Annotations struct {
 	Name        string            `json:"name,omitempty"`
 	Description string            `json:"description,omitempty"`
 	Labels      map[string]string `json:"labels,omitempty"`
-}
-
-// Requirements are checked before a restore, so that what does not fit is
-// refused with a reason and never fails half way.
-type Requirements struct {
-	Architecture string            `json:"architecture,omitempty"`
-	Kernel       string            `json:"kernel,omitempty"`       // release at the time
-	CPUFeatures  []string          `json:"cpu_features,omitempty"` // that programs may have found and use
-	Tool         string            `json:"tool,omitempty"`         // what wrote the memory part: "criu 4.2.1"
-	Agent        string            `json:"agent,omitempty"`        // digest of the agent's binary
-	MappedFiles  map[string]string `json:"mapped_files,omitempty"` // host path → build id or digest
 }
 
 // formatVersion is the newest manifest form that this code writes and the

@@ -40,7 +40,7 @@ func open(t *testing.T, dir string) *Store {
 
 func commit(t *testing.T, s *Store, parent string) *Manifest {
 	t.Helper()
-	d, err := s.Begin(Manifest{Project: "p", Kind: KindFS, ParentID: parent, Annotations: Annotations{Name: "n"}})
+	d, err := s.Begin(Manifest{Project: "p", Kind: faas.SnapshotFS, ParentID: parent, Annotations: Annotations{Name: "n"}})
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(d.FS(), "file"), []byte(parent), 0o644))
 	m, err := d.Commit(t.Context())

@@ -1,0 +1,67 @@
+package driver
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/faas-platform/faas"
+)
+
+// Snapshotter is implemented by sandboxes whose state can be saved. Which
+// kinds work on this machine Probe tells (FeatureSnapshotFS,
+// FeatureSnapshotFull).
+//
+// The source goes on afterwards, whatever happened. Before a full snapshot the
+// caller has made the agent end its host connections (guest.Client.Quiesce);
+// the driver saves the sandbox with nothing of the host's open in it.
+type Snapshotter interface {
+	// Snapshot writes the sandbox's state below the two directories, which are
+	// empty: the overlay layer of its changes into files, and for a full
+	// snapshot what memory and processes need into memory. It does not sync;
+	// who keeps the snapshot does. A runtime that keeps file states elsewhere
+	// (an engine's own store) leaves files empty and says where in Saved.Data.
+	Snapshot(ctx context.Context, kind faas.SnapshotKind, files, memory string) (Saved, error)
+}
+
+// Saved describes what Snapshot wrote.
+type Saved struct {
+	Pause    time.Duration   // how long the source's processes stood still
+	Requires Requirements    // what a machine must have to restore it
+	Data     json.RawMessage // the driver's own
+}
+
+// Requirements are checked before a restore, so that what does not fit is
+// refused with a reason and never fails half way.
+type Requirements struct {
+	Architecture string            `json:"architecture,omitempty"`
+	Kernel       string            `json:"kernel,omitempty"`       // release at the time
+	CPUFeatures  []string          `json:"cpu_features,omitempty"` // that programs may have found and use
+	Tool         string            `json:"tool,omitempty"`         // what wrote the memory part: "criu 4.2.1"
+	Agent        string            `json:"agent,omitempty"`        // digest of the agent's binary
+	MappedFiles  map[string]string `json:"mapped_files,omitempty"` // the host's files that are mapped → build id or digest
+}
+
+// State is a saved state to restore from.
+type State struct {
+	Kind     faas.SnapshotKind
+	Layers   []string // overlay layers above the image, topmost first
+	Memory   string   // what Snapshot wrote there; empty for an fs state
+	Requires Requirements
+	Data     json.RawMessage
+}
+
+// Restorer is implemented by drivers that make sandboxes from saved states.
+type Restorer interface {
+	// CheckRestore says with KindFailedPrecondition why this machine cannot
+	// restore a state, and nil when it can. It starts nothing.
+	CheckRestore(ctx context.Context, from State) error
+	// Restore makes a new sandbox from a state. The spec is whole: size,
+	// environment, network and identity are its own, not the source's.
+	//
+	// A sandbox with memory is restored with every process stopped. The
+	// driver lets the agent run, calls prepare, and lets the rest go on when
+	// that has returned nil: prepare gives the sandbox its identity, secrets
+	// and entropy through the agent. After an error nothing remains.
+	Restore(ctx context.Context, from State, spec faas.Spec, prepare func(context.Context, Sandbox) error) (Sandbox, error)
+}
