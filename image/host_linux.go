@@ -87,7 +87,7 @@ func (s *Store) hostImage(ctx context.Context) (*hostState, error) {
 			return s.host, nil
 		}
 	}
-	path := hostDir + "/" + s.own.String() + "/" + strings.TrimPrefix(digest, "sha256:")
+	path := s.hostPath(digest)
 	lock, err := lockPath(ctx, s.path(locksDir, "host.lock"), false, nil)
 	if err != nil {
 		return nil, storeError("lock", "the host image", err)
@@ -129,6 +129,16 @@ func (s *Store) loadSkeleton(path string) (*hostState, error) {
 		digest: rec.Digest, path: path, built: info.ModTime().UTC(), size: rec.Bytes,
 		image: &HostImage{Skeleton: s.path(path, layerFS), Empty: s.path(path, "empty"), Binds: rec.Binds},
 	}, nil
+}
+
+// currentHost is the path of the skeleton for this machine as it is, there or
+// not, relative to the store.
+func (s *Store) currentHost() string {
+	return s.hostPath(s.hostDigest())
+}
+
+func (s *Store) hostPath(digest string) string {
+	return hostDir + "/" + s.own.String() + "/" + strings.TrimPrefix(digest, "sha256:")
 }
 
 // makeSkeleton builds the skeleton aside and gives it its name.

@@ -40,6 +40,8 @@ type Image struct {
 type Layer struct {
 	DiffID    string `json:"diff_id"`    // digest of the uncompressed tar
 	SizeBytes int64  `json:"size_bytes"` // file contents, unpacked
+	// Opaque layers hide everything below them.
+	Opaque bool `json:"opaque,omitempty"`
 }
 
 // Driver returns the image in the form that drivers report, under the

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -56,6 +57,7 @@ type layerRecord struct {
 	DiffID  string `json:"diff_id"`
 	Bytes   int64  `json:"bytes"` // of file contents
 	Entries int64  `json:"entries"`
+	Opaque  bool   `json:"opaque,omitempty"` // see Layer.Opaque
 	layerReport
 }
 
@@ -65,15 +67,27 @@ func (s *Store) layerPath(diffID string) string {
 }
 
 func (s *Store) layerInfo(diffID string) (*layerRecord, error) {
-	data, err := os.ReadFile(s.path(s.layerPath(diffID), layerMeta))
+	return readLayerRecord(s.path(s.layerPath(diffID)))
+}
+
+func readLayerRecord(dir string) (*layerRecord, error) {
+	data, err := os.ReadFile(filepath.Join(dir, layerMeta))
 	if err != nil {
 		return nil, err
 	}
 	rec := &layerRecord{}
 	if err := json.Unmarshal(data, rec); err != nil {
-		return nil, fmt.Errorf("layer %s: %w", diffID, err)
+		return nil, fmt.Errorf("layer %s: %w", dir, err)
 	}
 	return rec, nil
+}
+
+func writeLayerRecord(dir string, rec *layerRecord) error {
+	data, err := json.Marshal(rec)
+	if err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(dir, layerMeta), data, false)
 }
 
 // hasLayer says whether a layer is unpacked. Layers appear whole.

@@ -107,13 +107,17 @@ func (s *Store) platformKey(text string) (string, error) {
 	return p.String(), err
 }
 
-// overlayOrder turns layers around, topmost first, and drops the lower of two
-// equal ones, which overlayfs refuses: the upper hides all that it holds.
+// overlayOrder turns layers around, topmost first. It drops the lower of two
+// equal ones, which overlayfs refuses (the upper hides all that it holds), and
+// what is below an opaque layer, whose mark overlayfs does not read.
 func overlayOrder(layers []Layer) []string {
 	var out []string
 	for _, l := range slices.Backward(layers) {
 		if !slices.Contains(out, l.DiffID) {
 			out = append(out, l.DiffID)
+		}
+		if l.Opaque {
+			break
 		}
 	}
 	return out
