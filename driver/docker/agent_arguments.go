@@ -1,0 +1,9 @@
+package docker
+
+// agentArguments are those of the agent as the container's first process.
+func agentArguments() []string {
+	return []string{"--listen", agentSocket, "--secret-file", "/dev/stdin"}
+}
+
+// shimCommand connects its standard streams to the agent's socket.
+func shimCommand() []string { return []string{agentPath, "connect", agentSocket} }

@@ -1,0 +1,175 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"sort"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+
+	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/guest/binary"
+)
+
+const opSweep = "sweep docker sandboxes"
+
+// Sweep implements driver.Driver. What a living process owns it leaves alone,
+// this one's included.
+func (d *Driver) Sweep(ctx context.Context, keep func(id string) bool) ([]string, error) {
+	found, err := d.ours(ctx)
+	if err != nil {
+		return nil, opError(opSweep, "", err)
+	}
+	left, carriers, err := d.leftovers(found)
+	if err != nil {
+		return nil, opError(opSweep, "", err)
+	}
+	var removed []string
+	var errs []error
+	for id, rec := range left {
+		if keep(id) {
+			continue
+		}
+		if err := d.removeSandbox(ctx, id, rec); err != nil {
+			errs = append(errs, opError(opSweep, "sandbox "+id, err))
+			continue
+		}
+		removed = append(removed, id)
+	}
+	for _, id := range carriers {
+		if err := d.engine.remove(ctx, id); err != nil && !removalUnderWay(err) {
+			errs = append(errs, opError(opSweep, "container "+id, err))
+		}
+	}
+	errs = append(errs, d.sweepNetworks(ctx), d.sweepStale(ctx))
+	d.owner.forgetDead()
+	sort.Strings(removed)
+	return removed, errors.Join(errs...)
+}
+
+// ours lists the containers of this installation.
+func (d *Driver) ours(ctx context.Context) ([]container.Summary, error) {
+	var res client.ContainerListResult
+	err := d.engine.call(ctx, askTimeout, func(ctx context.Context, api *client.Client) (err error) {
+		res, err = api.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: d.ourFilter()})
+		return err
+	})
+	return res.Items, err
+}
+
+// ourFilter selects what carries this installation's label.
+func (d *Driver) ourFilter() client.Filters {
+	return make(client.Filters).Add("label", LabelInstallation+"="+d.installation)
+}
+
+// leftovers picks what no living process owns: sandboxes, by their record or
+// their container, and containers of probes. A record is newer than a label:
+// it names the process that recovered the sandbox.
+func (d *Driver) leftovers(found []container.Summary) (map[string]record, []string, error) {
+	sandboxes := map[string]record{}
+	var carriers []string
+	for _, c := range found {
+		owner, id := c.Labels[LabelOwner], c.Labels[LabelSandbox]
+		switch {
+		case c.Labels[LabelRole] == roleSandbox && validName(id):
+			sandboxes[id] = record{Container: c.ID, Owner: owner}
+		case c.Labels[LabelRole] == roleProbe && !d.owner.alive(owner):
+			carriers = append(carriers, c.ID)
+		}
+	}
+	ids, err := d.recorded()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, id := range ids {
+		rec, err := d.readRecord(id)
+		if isNotExist(err) {
+			continue
+		}
+		if err != nil {
+			d.log.Warn("a sandbox's record cannot be read", "sandbox", id, "error", err)
+			rec = record{}
+		}
+		if rec.Container == "" {
+			rec.Container = sandboxes[id].Container
+		}
+		sandboxes[id] = rec
+	}
+	for id, rec := range sandboxes {
+		if d.owner.alive(rec.Owner) {
+			delete(sandboxes, id)
+		}
+	}
+	return sandboxes, carriers, nil
+}
+
+// sweepStale removes agents' volumes and skeletons of earlier builds that no
+// container uses any more.
+func (d *Driver) sweepStale(ctx context.Context) error {
+	conn, err := d.engine.connect(ctx, false)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.sweepVolumes(ctx, conn), d.sweepImages(ctx, conn))
+}
+
+func (d *Driver) sweepVolumes(ctx context.Context, conn *connection) error {
+	agent, err := binary.Bytes(conn.version.Arch)
+	if err != nil {
+		return nil //nolint:nilerr // this build cannot say which is current
+	}
+	current := binary.Digest(agent)
+	var res client.VolumeListResult
+	err = conn.call(ctx, askTimeout, func(ctx context.Context, api *client.Client) (err error) {
+		res, err = api.VolumeList(ctx, client.VolumeListOptions{Filters: d.ourFilter()})
+		return err
+	})
+	if err != nil {
+		return opError(opSweep, "list volumes", err)
+	}
+	var errs []error
+	for _, v := range res.Items {
+		if v.Labels[LabelInstallation] != d.installation || v.Labels[LabelDigest] == current {
+			continue
+		}
+		err := conn.call(ctx, askTimeout, func(ctx context.Context, api *client.Client) error {
+			_, err := api.VolumeRemove(ctx, v.Name, client.VolumeRemoveOptions{})
+			return err
+		})
+		errs = append(errs, unlessUsed(err))
+	}
+	return errors.Join(errs...)
+}
+
+// sweepImages removes skeletons whose name a newer one took.
+func (d *Driver) sweepImages(ctx context.Context, conn *connection) error {
+	var res client.ImageListResult
+	err := conn.call(ctx, askTimeout, func(ctx context.Context, api *client.Client) (err error) {
+		res, err = api.ImageList(ctx, client.ImageListOptions{Filters: d.ourFilter().Add("dangling", "true")})
+		return err
+	})
+	if err != nil {
+		return opError(opSweep, "list images", err)
+	}
+	var errs []error
+	for _, img := range res.Items {
+		if img.Labels[LabelInstallation] != d.installation {
+			continue
+		}
+		err := conn.call(ctx, askTimeout, func(ctx context.Context, api *client.Client) error {
+			_, err := api.ImageRemove(ctx, img.ID, client.ImageRemoveOptions{})
+			return err
+		})
+		errs = append(errs, unlessUsed(err))
+	}
+	return errors.Join(errs...)
+}
+
+// unlessUsed drops the refusal to remove what is in use, or went by itself.
+func unlessUsed(err error) error {
+	if errors.Is(err, faas.ErrConflict) || errors.Is(err, faas.ErrNotFound) {
+		return nil
+	}
+	return err
+}
