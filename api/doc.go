@@ -26,6 +26,11 @@ const (
 // formed, made otherwise, and always answered.
 const HeaderRequestID = "X-Request-Id"
 
+// HeaderExecutionID names the execution in the answer of every route that runs
+// one, before the execution ends. It is on record once the first output or the
+// event started has come.
+const HeaderExecutionID = "Faas-Execution-Id"
+
 // Trailers of an answer with raw output (Accept: application/octet-stream).
 // Exactly one of TrailerExitCode and TrailerError is set.
 const (

@@ -16,6 +16,7 @@ const (
 // Types of the frames that the server sends, also the names of the events of
 // an event stream.
 const (
+	FrameStarted   = "started" // the execution is on record, under ID
 	FrameStdout    = "stdout"
 	FrameStderr    = "stderr"
 	FrameStdinAck  = "stdin_ack" // Bytes of standard input were consumed so far
@@ -48,6 +49,7 @@ type ClientFrame struct {
 type ServerFrame struct {
 	Type       string           `json:"type"`
 	Seq        int64            `json:"seq"`                   // counts every frame of the connection, binary ones included
+	ID         string           `json:"id,omitempty"`          // started
 	Data       *string          `json:"data,omitempty"`        // stdout, stderr: text
 	DataBase64 []byte           `json:"data_base64,omitempty"` // stdout, stderr: in place of data where it is not UTF-8
 	Bytes      int64            `json:"bytes,omitempty"`       // stdin_ack

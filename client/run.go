@@ -157,8 +157,19 @@ func (r *run) sendControl(ctx context.Context) {
 // receive takes frames until the result.
 func (r *run) receive(ctx context.Context) (*api.ExecuteResponse, error) {
 	var refused error
+	buffer := make([]byte, 256<<10)
 	for {
-		kind, content, err := r.conn.Read(ctx)
+		kind, content, err := r.conn.Reader(ctx)
+		if err == nil && kind == websocket.MessageBinary {
+			if err = r.copyOutput(content, buffer); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		var frame api.ServerFrame
+		if err == nil {
+			err = json.NewDecoder(content).Decode(&frame)
+		}
 		switch {
 		case err != nil && refused != nil:
 			return nil, refused
@@ -167,40 +178,49 @@ func (r *run) receive(ctx context.Context) (*api.ExecuteResponse, error) {
 		case err != nil:
 			return nil, r.client.unreachable(err)
 		}
-		if kind == websocket.MessageBinary {
-			if err := writeTo(r.opts.Stdout, content); err != nil {
-				return nil, err
-			}
-			continue
+		result, err := r.frame(&frame, &refused)
+		if result != nil || err != nil {
+			return result, err
 		}
-		var frame api.ServerFrame
-		if err := json.Unmarshal(content, &frame); err != nil {
-			return nil, faas.Errorf(faas.KindInternal, "the server's frame is not understood: %w", err)
-		}
-		switch frame.Type {
-		case api.FrameStderr:
-			if err := writeTo(r.opts.Stderr, frame.Output()); err != nil {
-				return nil, err
-			}
-		case api.FrameStdinAck:
-			r.window.acknowledge(frame.Bytes)
-		case api.FrameResult:
-			_ = r.conn.Close(websocket.StatusNormalClosure, "") //nolint:errcheck // everything has been said
-			return frame.Result, nil
-		case api.FrameError:
-			// The last word, or about one frame of ours: what follows tells.
-			if frame.Error != nil {
-				refused = frame.Error.Err(0)
-			}
+		if _, err := io.Copy(io.Discard, content); err != nil { // what follows the value: its line's end
+			return nil, r.client.unreachable(err)
 		}
 	}
 }
 
-func writeTo(w io.Writer, p []byte) error {
-	if w == nil {
-		return nil
+// frame does what one text frame says; the result is the last.
+func (r *run) frame(frame *api.ServerFrame, refused *error) (*api.ExecuteResponse, error) {
+	switch frame.Type {
+	case api.FrameStderr:
+		if r.opts.Stderr != nil {
+			_, err := r.opts.Stderr.Write(frame.Output())
+			return nil, err
+		}
+	case api.FrameStdinAck:
+		r.window.acknowledge(frame.Bytes)
+	case api.FrameResult:
+		_ = r.conn.Close(websocket.StatusNormalClosure, "") //nolint:errcheck // everything has been said
+		return frame.Result, nil
+	case api.FrameError:
+		// The last word, or about one frame of ours: what follows tells.
+		if frame.Error != nil {
+			*refused = frame.Error.Err(0)
+		}
 	}
-	_, err := w.Write(p)
+	return nil, nil
+}
+
+// copyOutput copies one binary frame to standard output.
+func (r *run) copyOutput(content io.Reader, buffer []byte) error {
+	to := r.opts.Stdout
+	if to == nil {
+		to = io.Discard
+	}
+	body := &readError{from: content}
+	_, err := io.CopyBuffer(struct{ io.Writer }{to}, body, buffer)
+	if body.err != nil {
+		return r.client.unreachable(body.err)
+	}
 	return err
 }
 
@@ -243,4 +263,3 @@ func (w *window) close() {
 	w.closed = true
 	w.moved.Broadcast()
 }
-

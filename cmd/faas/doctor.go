@@ -66,10 +66,7 @@ func (c *doctorCommand) Run(line *commands) error {
 // probe tries out this machine's runtimes at once, without the state of an
 // installation.
 func probe(ctx context.Context, cfg *config.Loaded) ([]faas.Capabilities, error) {
-	opened, err := drivers(cfg, slog.New(slog.DiscardHandler), faas.RuntimeAuto)
-	if err != nil {
-		return nil, err
-	}
+	opened := drivers(cfg, slog.New(slog.DiscardHandler), faas.RuntimeAuto)
 	found := make([]faas.Capabilities, len(opened))
 	var probes sync.WaitGroup
 	for i, d := range opened {

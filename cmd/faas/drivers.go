@@ -25,8 +25,9 @@ var portable = []opener{{faas.RuntimeDocker, func(cfg *config.Loaded, log *slog.
 }}}
 
 // drivers opens those that can serve a request for a runtime: all that the
-// policy allows for auto, else the one that is named.
-func drivers(cfg *config.Loaded, log *slog.Logger, wanted faas.Runtime) ([]driver.Driver, error) {
+// policy allows for auto, else the one that is named. One that cannot be opened
+// is there as unavailable, with the reason.
+func drivers(cfg *config.Loaded, log *slog.Logger, wanted faas.Runtime) []driver.Driver {
 	var opened []driver.Driver
 	for _, o := range slices.Concat(native, portable) {
 		if wanted != "" && wanted != faas.RuntimeAuto && wanted != o.runtime {
@@ -37,11 +38,11 @@ func drivers(cfg *config.Loaded, log *slog.Logger, wanted faas.Runtime) ([]drive
 		}
 		d, err := o.open(cfg, log.With("runtime", o.runtime))
 		if err != nil {
-			return nil, errors.Join(err, closeDrivers(opened))
+			d = unopened{o.runtime, err}
 		}
 		opened = append(opened, d)
 	}
-	return opened, nil
+	return opened
 }
 
 func closeDrivers(opened []driver.Driver) error {

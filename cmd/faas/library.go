@@ -27,10 +27,7 @@ func library(ctx context.Context, cfg *config.Loaded, wanted faas.Runtime) (*exe
 	}
 	opts := executorOptions(cfg)
 	opts.Logger, opts.Pools = log, nil // warm sandboxes are for those who stay
-	var err error
-	if opts.Drivers, err = drivers(cfg, log, wanted); err != nil {
-		return nil, nil, err
-	}
+	opts.Drivers = drivers(cfg, log, wanted)
 	engine, err := executor.New(ctx, opts)
 	if err != nil {
 		return nil, nil, errors.Join(err, closeDrivers(opts.Drivers))

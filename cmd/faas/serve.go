@@ -69,9 +69,7 @@ func serve(cfg *config.Loaded) error {
 	}
 	opts := executorOptions(cfg)
 	opts.Logger = log
-	if opts.Drivers, err = drivers(cfg, log, faas.RuntimeAuto); err != nil {
-		return err
-	}
+	opts.Drivers = drivers(cfg, log, faas.RuntimeAuto)
 	engine, err := executor.New(context.Background(), opts)
 	if err != nil {
 		return errors.Join(err, closeDrivers(opts.Drivers))

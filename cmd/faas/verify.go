@@ -25,10 +25,7 @@ func verify(ctx context.Context, cfg *config.Loaded, asJSON bool) error {
 	defer os.RemoveAll(dir)
 	own := *cfg
 	own.Data.Dir = dir
-	opened, err := drivers(&own, slog.New(slog.DiscardHandler), faas.RuntimeAuto)
-	if err != nil {
-		return err
-	}
+	opened := drivers(&own, slog.New(slog.DiscardHandler), faas.RuntimeAuto)
 	results := []conformance.Result{}
 	for _, d := range opened {
 		found := conformance.Verify(ctx, &conformance.Env{Driver: d, Open: reopen(&own, d.Name())}, func(r conformance.Result) {
@@ -55,11 +52,7 @@ func verify(ctx context.Context, cfg *config.Loaded, asJSON bool) error {
 // reopen opens a runtime's driver a second time, as a restart would.
 func reopen(cfg *config.Loaded, runtime faas.Runtime) func(context.Context) (driver.Driver, error) {
 	return func(context.Context) (driver.Driver, error) {
-		opened, err := drivers(cfg, slog.New(slog.DiscardHandler), runtime)
-		if err != nil {
-			return nil, err
-		}
-		return opened[0], nil
+		return drivers(cfg, slog.New(slog.DiscardHandler), runtime)[0], nil
 	}
 }
 

@@ -146,7 +146,7 @@ func (g *Gateway) executeOperation(id, path, summary string) huma.Operation {
 	return huma.Operation{
 		OperationID: id, Method: http.MethodPost, Path: path, Tags: []string{"execute"}, Summary: summary,
 		Description: "A command that ran answers 200, whatever its exit code. The caller's leaving ends the command.\n\n" +
-			"`Accept` chooses the form: `application/json` (default; output up to 10 MiB a stream), `text/event-stream` (events `stdout`, `stderr`, `exit`, `result`, `error`), or `application/octet-stream` (raw standard output without a limit, the rest in trailers).",
+			"`Accept` chooses the form: `application/json` (default; output up to 10 MiB a stream), `text/event-stream` (events `started`, `stdout`, `stderr`, `exit`, `result`, `error`), or `application/octet-stream` (raw standard output without a limit, the rest in trailers).",
 		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {
 			Schema: g.executeSchema(),
 			Examples: map[string]*huma.Example{
@@ -158,9 +158,10 @@ func (g *Gateway) executeOperation(id, path, summary string) huma.Operation {
 		Responses: map[string]*huma.Response{"200": {
 			Description: "The command ran.",
 			Headers: map[string]*huma.Param{
-				api.TrailerExitCode: trailer("Trailer of a raw answer: the exit code."),
-				api.TrailerResult:   trailer("Trailer of a raw answer: the result as JSON, with the first 8 KiB of standard error."),
-				api.TrailerError:    trailer("Trailer of a raw answer that broke off: the problem as JSON."),
+				api.HeaderExecutionID: trailer("Id of the execution."),
+				api.TrailerExitCode:   trailer("Trailer of a raw answer: the exit code."),
+				api.TrailerResult:     trailer("Trailer of a raw answer: the result as JSON, with the first 8 KiB of standard error."),
+				api.TrailerError:      trailer("Trailer of a raw answer that broke off: the problem as JSON."),
 			},
 			Content: map[string]*huma.MediaType{
 				"application/json":         {Schema: answered, Example: exampleResponse()},
@@ -189,7 +190,7 @@ func socketOperation() huma.Operation {
 		OperationID: "execute-socket", Method: http.MethodGet, Path: api.PathExecuteSocket, Tags: []string{"execute"},
 		Summary: "Run a command over a WebSocket, with live input, signals and a terminal",
 		Description: "JSON text frames with a `type`. The first from the client is `exec`: the fields of an execute request, and `tty`, `cols`, `rows`. Then `stdin` {data or data_base64}, `close_stdin`, `resize` {cols, rows}, `signal` {signal}. " +
-			"From the server: `stdout`, `stderr` {data or data_base64}, `stdin_ack` {bytes}, `heartbeat`, and at the end `exit` {code, signal} and `result`, or `error`; each with `seq`. " +
+			"From the server: `started` {id}, `stdout`, `stderr` {data or data_base64}, `stdin_ack` {bytes}, `heartbeat`, and at the end `exit` {code, signal} and `result`, or `error`; each with `seq`. " +
 			"With `binary=1` standard input and output are binary frames. Send at most 1 MiB of input beyond what `stdin_ack` acknowledged: later frames wait behind it. Closing the connection ends the command.",
 		Parameters: []*huma.Param{{
 			Name: "binary", In: "query", Description: "1: raw standard input and output as binary frames.",

@@ -12,12 +12,17 @@ import (
 	"github.com/faas-platform/faas/api"
 )
 
-// executeEvents streams an execution as server-sent events: stdout and stderr
-// as they come, then exit and result, or error.
+// executeEvents streams an execution as server-sent events: started, stdout and
+// stderr as they come, then exit and result, or error.
 func (g *Gateway) executeEvents(w http.ResponseWriter, r *http.Request, req faas.Request) {
 	s := &eventStream{w: w, control: http.NewResponseController(w)}
 	stdout, stderr := &textOutput{send: s.output(api.FrameStdout)}, &textOutput{send: s.output(api.FrameStderr)}
 	req.Stdout, req.Stderr = stdout, stderr
+	req.Started = func(e faas.Execution) {
+		// The first bytes on a connection find its buffer empty: this does not
+		// block.
+		_ = s.send(api.ServerFrame{Type: api.FrameStarted, ID: e.ID}) //nolint:errcheck // a client that is gone ends the request's context
+	}
 	stopBeating := s.beat(heartbeatPeriod)
 	result, err := g.run(r.Context(), req)
 	stopBeating()

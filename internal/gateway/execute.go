@@ -33,6 +33,8 @@ func (g *Gateway) execute(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	e.req.Project = identity(r.Context()).Project
+	e.req.ID = faas.NewID(faas.PrefixExecution)
+	w.Header().Set(api.HeaderExecutionID, e.req.ID)
 	switch accepted(r.Header.Values("Accept")) {
 	case "text/event-stream":
 		g.executeEvents(w, r, e.req)

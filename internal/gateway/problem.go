@@ -56,9 +56,11 @@ func problemOf(err error, requestID string) (*api.Problem, time.Duration) {
 		p.Code = faas.KindPayloadTooLarge
 		p.Detail = "the request's body is larger than " + strconv.FormatInt(tooLarge.Limit, 10) + " bytes"
 	case errors.As(err, &e):
-		p.Code, p.Detail, p.Remedy, retryAfter = e.Kind, detailOf(e), e.Remedy, e.RetryAfter
+		p.Code, p.Detail, p.Remedy, retryAfter = e.Kind, detailOf(e), remedyOf(e), e.RetryAfter
 		if e.Field != "" {
-			p.Errors = []api.FieldError{{Field: e.Field, Reason: e.Detail}}
+			reason := *e
+			reason.Op, reason.Field = "", ""
+			p.Errors = []api.FieldError{{Field: e.Field, Reason: detailOf(&reason)}}
 		}
 	case errors.Is(err, context.Canceled):
 		p.Code, p.Detail = faas.KindUnavailable, "the execution was cancelled"
@@ -80,11 +82,24 @@ func problemOf(err error, requestID string) (*api.Problem, time.Duration) {
 	return p, retryAfter
 }
 
-// detailOf says what failed without the cause, which may hold what is not the
-// caller's to see.
+// detailOf says what failed in the words of the platform's own errors. Causes
+// of other kinds may hold what is not the caller's to see.
 func detailOf(e *faas.Error) string {
 	shown := faas.Error{Kind: e.Kind, Op: e.Op, Field: e.Field, Detail: e.Detail}
+	var cause *faas.Error
+	if e.Detail == "" && errors.As(e.Err, &cause) {
+		shown.Detail = detailOf(cause)
+	}
 	return shown.Error()
+}
+
+// remedyOf returns the nearest remedy.
+func remedyOf(e *faas.Error) string {
+	var cause *faas.Error
+	if e.Remedy == "" && errors.As(e.Err, &cause) {
+		return remedyOf(cause)
+	}
+	return e.Remedy
 }
 
 // fail answers with a problem and logs what deserves it.

@@ -30,6 +30,8 @@ func (g *Gateway) executeSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	g.work.Add(1)
 	defer g.work.Done()
+	id := faas.NewID(faas.PrefixExecution)
+	w.Header().Set(api.HeaderExecutionID, id)
 	// guard has checked the origin already.
 	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true, CompressionMode: websocket.CompressionDisabled})
 	if err != nil {
@@ -38,7 +40,7 @@ func (g *Gateway) executeSocket(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(g.base, cancel)()
-	s := &socket{g: g, conn: conn, binary: r.URL.Query().Get("binary") == "1", requestID: requestID(ctx)}
+	s := &socket{g: g, conn: conn, binary: r.URL.Query().Get("binary") == "1", requestID: requestID(ctx), id: id}
 	s.serve(ctx, cancel)
 }
 
@@ -63,6 +65,7 @@ type socket struct {
 	conn      *websocket.Conn
 	binary    bool
 	requestID string
+	id        string // of the execution
 
 	mu   sync.Mutex // of writes
 	seq  int64
@@ -78,7 +81,11 @@ func (s *socket) serve(ctx context.Context, cancel context.CancelFunc) {
 		s.finish(ctx, nil, err)
 		return
 	}
-	e.req.Project = identity(ctx).Project
+	e.req.Project, e.req.ID = identity(ctx).Project, s.id
+	e.req.Started = func(e faas.Execution) {
+		// The connection's buffer is empty still: this does not block.
+		_ = s.send(ctx, api.ServerFrame{Type: api.FrameStarted, ID: e.ID}) //nolint:errcheck // a client that is gone ends ctx
+	}
 	s.conn.SetReadLimit(maxStdinFrame * 2)
 	input := newSocketInput(ctx, s, e)
 	stdout, stderr := &textOutput{send: s.output(ctx, api.FrameStdout)}, &textOutput{send: s.output(ctx, api.FrameStderr)}
