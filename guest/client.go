@@ -2,11 +2,14 @@ package guest
 
 import (
 	"context"
-	"io"
+	"errors"
 	"net"
-	"syscall"
+	"slices"
+	"sync"
+	"time"
 
 	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/guest/internal/wire"
 )
 
 // Dialer opens one connection to the agent.
@@ -18,115 +21,221 @@ type Options struct {
 	Multiplex bool   // carry every stream over one connection of the Dialer
 }
 
-// Client speaks to one agent. It opens connections as it needs them and is
-// safe for concurrent use.
-type Client struct{}
+const (
+	// handshakeTimeout bounds the opening of a connection once it is dialled.
+	handshakeTimeout = 10 * time.Second
+	// idleSessions is how many connections are kept that carry nothing.
+	idleSessions = 2
+)
+
+// Client speaks to one agent. It opens connections as it needs them, keeps
+// them for what follows, and is safe for concurrent use. One sandbox has one
+// Client: it is who knows which commands go on after a Quiesce.
+type Client struct {
+	dial      Dialer
+	multiplex bool
+
+	mu       sync.Mutex
+	secret   []byte
+	pending  []byte // a new secret of which it is not known whether it is in force
+	sessions []*session
+	dialing  chan struct{} // not nil: one dial of a multiplexed client is under way
+	held     []*Exec       // detached commands that wait for the agent
+	resumed  chan struct{} // not nil: closed when it answers again
+	closed   bool
+	owned    sync.WaitGroup // readers of connections, and commands being attached
+}
+
+// session is a connection with what the client knows of it.
+type session struct {
+	*wire.Session
+	version int
+	bulk    int // operations that want a connection of their own; Client.mu
+}
 
 // NewClient returns a client; nothing is dialled before the first call.
-func NewClient(dial Dialer, opts Options) *Client { panic("skeleton") }
-
-// Close closes every connection of the client. Commands inside go on.
-func (c *Client) Close() error { panic("skeleton") }
-
-// Hello opens a connection, proves both ends, and returns what the agent says
-// of itself. Drivers call it to learn that a new sandbox is ready.
-func (c *Client) Hello(ctx context.Context) (Info, error) { panic("skeleton") }
-
-// Configure applies a configuration.
-func (c *Client) Configure(ctx context.Context, cfg Configuration) (Configured, error) {
-	panic("skeleton")
+func NewClient(dial Dialer, opts Options) *Client {
+	return &Client{dial: dial, multiplex: opts.Multiplex, secret: slices.Clone(opts.Secret)}
 }
 
-// Start runs a command and returns with its streams open. When ctx ends before
-// the command does, everything that it started is killed.
-func (c *Client) Start(ctx context.Context, cmd Command) (*Exec, error) { panic("skeleton") }
-
-// Run runs a command to its end, copying its streams. Nil readers and writers
-// stand for empty input and discarded output. It returns when the command has
-// ended and its output is written.
-func (c *Client) Run(ctx context.Context, cmd Command, stdin io.Reader, stdout, stderr io.Writer) (Exit, error) {
-	panic("skeleton")
+// Close closes every connection of the client and ends its commands' streams.
+// The agent kills commands whose connection is closed; those that were
+// detached by Quiesce go on.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	sessions, held := c.sessions, c.held
+	c.sessions, c.held = nil, nil
+	c.wakeResumed()
+	c.mu.Unlock()
+	for _, s := range sessions {
+		s.Close()
+	}
+	for _, e := range held {
+		e.fail(errClosed())
+	}
+	c.owned.Wait()
+	return nil
 }
 
-// Exec is a running command.
-type Exec struct {
-	ID     string
-	PID    int            // inside
-	Stdin  io.WriteCloser // nil unless Command.Stdin
-	Stdout io.Reader      // io.EOF at its end; a neglected reader stops the command's writes to it, and nothing else
-	Stderr io.Reader
+func errClosed() *faas.Error {
+	return &faas.Error{Kind: faas.KindUnavailable, Detail: "the client of the sandbox's agent is closed"}
 }
 
-// Wait returns how the command ended. It does not wait for the streams.
-func (e *Exec) Wait(ctx context.Context) (Exit, error) { panic("skeleton") }
-
-// Signal sends a signal to the command's process group.
-func (e *Exec) Signal(ctx context.Context, sig syscall.Signal) error { panic("skeleton") }
-
-// Resize changes the size of the command's terminal.
-func (e *Exec) Resize(ctx context.Context, size WindowSize) error { panic("skeleton") }
-
-// Close releases the command's streams without waiting for it; a command that
-// still runs is killed with everything that it started.
-func (e *Exec) Close() error { panic("skeleton") }
-
-// ReadFile opens a file for reading from an offset; length < 0 reads to its
-// end. The caller closes the reader.
-func (c *Client) ReadFile(ctx context.Context, path string, offset, length int64) (io.ReadCloser, FileInfo, error) {
-	panic("skeleton")
+// session returns a connection to open a stream on. With bulk it is one that
+// carries no other bulk stream, where the transport has many.
+func (c *Client) session(ctx context.Context, bulk bool) (*session, error) {
+	for {
+		c.mu.Lock()
+		if c.closed {
+			c.mu.Unlock()
+			return nil, errClosed()
+		}
+		for _, s := range c.sessions {
+			if s.Usable() && (c.multiplex || !bulk || s.bulk == 0) {
+				if bulk {
+					s.bulk++
+				}
+				c.mu.Unlock()
+				return s, nil
+			}
+		}
+		dialing := c.dialing
+		if c.multiplex && dialing == nil {
+			c.dialing = make(chan struct{})
+		}
+		c.mu.Unlock()
+		if !c.multiplex {
+			return c.connect(ctx, bulk)
+		}
+		if dialing == nil {
+			s, err := c.connect(ctx, bulk)
+			c.mu.Lock()
+			close(c.dialing)
+			c.dialing = nil
+			c.mu.Unlock()
+			return s, err
+		}
+		select {
+		case <-dialing:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
-// WriteFile writes a file from r and returns what then is there.
-func (c *Client) WriteFile(ctx context.Context, path string, r io.Reader, opts WriteOptions) (FileInfo, error) {
-	panic("skeleton")
+// release gives back what session reserved for a bulk stream.
+func (c *Client) release(s *session) {
+	var surplus *session
+	c.mu.Lock()
+	s.bulk--
+	if s.Usable() && s.Streams() == 0 && c.idle() > idleSessions {
+		surplus = s
+		c.sessions = slices.DeleteFunc(c.sessions, func(x *session) bool { return x == s })
+	}
+	c.mu.Unlock()
+	if surplus != nil {
+		surplus.Close()
+	}
 }
 
-// Stat describes a path without following a last symbolic link.
-func (c *Client) Stat(ctx context.Context, path string) (FileInfo, error) { panic("skeleton") }
-
-// List describes the entries of a directory, sorted by name.
-func (c *Client) List(ctx context.Context, path string) ([]FileInfo, error) { panic("skeleton") }
-
-// Mkdir makes a directory and its missing parents.
-func (c *Client) Mkdir(ctx context.Context, path string, opts WriteOptions) error { panic("skeleton") }
-
-// Remove removes a file, or a directory with all below it when recursive.
-func (c *Client) Remove(ctx context.Context, path string, recursive bool) error { panic("skeleton") }
-
-// Rename moves a file or directory.
-func (c *Client) Rename(ctx context.Context, from, to string) error { panic("skeleton") }
-
-// TarOut streams the tree below path as a tar archive with names relative to it.
-func (c *Client) TarOut(ctx context.Context, path string) (io.ReadCloser, error) { panic("skeleton") }
-
-// TarIn unpacks a tar archive below path.
-func (c *Client) TarIn(ctx context.Context, path string, r io.Reader) error { panic("skeleton") }
-
-// Watch reports changes below path, recursively when asked, until ctx ends.
-// The channel is closed then; a reader that is too slow gets an "overflow"
-// event in place of what was dropped.
-func (c *Client) Watch(ctx context.Context, path string, recursive bool) (<-chan FileEvent, error) {
-	panic("skeleton")
+// idle counts the connections that carry nothing; the lock is held.
+func (c *Client) idle() int {
+	n := 0
+	for _, s := range c.sessions {
+		if s.bulk == 0 && s.Streams() == 0 {
+			n++
+		}
+	}
+	return n
 }
 
-// DialPort connects to a port inside: network is "tcp" or "unix".
-func (c *Client) DialPort(ctx context.Context, network, address string) (net.Conn, error) {
-	panic("skeleton")
+// connect dials, proves both ends and starts the connection's reader.
+func (c *Client) connect(ctx context.Context, bulk bool) (*session, error) {
+	c.mu.Lock()
+	secret, pending := c.secret, c.pending
+	c.mu.Unlock()
+	s, err := c.connectWith(ctx, secret)
+	if pending != nil && errors.Is(err, faas.ErrUnauthenticated) {
+		// The answer to Configure was lost: the new secret may be in force.
+		if s, err = c.connectWith(ctx, pending); err == nil {
+			c.setSecret(pending)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		s.Close()
+		return nil, errClosed()
+	}
+	if bulk {
+		s.bulk++
+	}
+	c.sessions = append(c.sessions, s)
+	c.owned.Add(1)
+	c.mu.Unlock()
+	go func() {
+		defer c.owned.Done()
+		s.Serve() //nolint:errcheck // every stream has been told
+		c.mu.Lock()
+		c.sessions = slices.DeleteFunc(c.sessions, func(x *session) bool { return x == s })
+		c.mu.Unlock()
+	}()
+	return s, nil
 }
 
-// Processes lists what runs inside, the agent included.
-func (c *Client) Processes(ctx context.Context) ([]Process, error) { panic("skeleton") }
+func (c *Client) connectWith(ctx context.Context, secret []byte) (*session, error) {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { conn.Close() }) //nolint:errcheck // it is being given up
+	version, proof, err := wire.ClientHandshake(conn, secret, wire.Supported())
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		conn.Close() //nolint:errcheck
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return nil, err
+	}
+	s := &session{version: version}
+	s.Session = wire.NewClientSession(conn, proof, nil)
+	return s, nil
+}
 
-// Stats reads the sandbox's consumption from inside.
-func (c *Client) Stats(ctx context.Context) (Stats, error) { panic("skeleton") }
+func (c *Client) setSecret(secret []byte) {
+	c.mu.Lock()
+	c.secret, c.pending = slices.Clone(secret), nil
+	c.mu.Unlock()
+}
 
-// Quiesce makes the agent end every host connection in an orderly way, with
-// all output that was under way delivered first, so that a checkpoint finds
-// none open. Running commands go on; their Exec streams resume by themselves
-// on new connections when the agent answers again.
-func (c *Client) Quiesce(ctx context.Context) error { panic("skeleton") }
-
-// Shutdown asks the agent to end every process and then itself.
-func (c *Client) Shutdown(ctx context.Context) error { panic("skeleton") }
-
-var _ = faas.KindInternal // errors of every method are *faas.Error
+// failure makes the *faas.Error that a method returns.
+func failure(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var e *faas.Error
+	switch {
+	case errors.As(err, &e):
+		if e.Op == "" && e == err {
+			named := *e
+			named.Op = op
+			return &named
+		}
+		return err
+	case errors.Is(err, context.DeadlineExceeded):
+		return &faas.Error{Kind: faas.KindDeadlineExceeded, Op: op, Detail: "the sandbox's agent did not answer in time", Err: err}
+	case errors.Is(err, context.Canceled):
+		return &faas.Error{Kind: faas.KindUnavailable, Op: op, Detail: "cancelled", Err: err}
+	default:
+		return &faas.Error{Kind: faas.KindUnavailable, Op: op, Detail: "the connection to the sandbox's agent failed", Err: err}
+	}
+}

@@ -14,6 +14,10 @@ type Command struct {
 	TTY     *WindowSize   `json:"tty,omitempty"`     // not nil: run in a terminal; stderr stays empty
 	Stdin   bool          `json:"stdin,omitempty"`   // false: standard input is empty
 	Timeout time.Duration `json:"timeout,omitempty"` // 0: none; then SIGKILL to everything that the command started
+	// Attach, when set, is called by Run with the command as soon as it is on
+	// its way, to send it signals and sizes of its terminal. Its streams stay
+	// Run's own.
+	Attach func(*Exec) `json:"-"`
 }
 
 // WindowSize is the size of a terminal in cells.

@@ -1,0 +1,25 @@
+// Command faas-agent is the program that runs inside every sandbox.
+package main
+
+import (
+	"fmt"
+	"os"
+)
+
+// build names the agent's build; the linker may set it.
+var build = "dev"
+
+// subcommands are the agent's other uses; without one it serves.
+var subcommands = map[string]func(args []string) int{
+	"connect": connect,
+	"version": func([]string) int { fmt.Println(build); return 0 },
+}
+
+func main() {
+	if len(os.Args) > 1 {
+		if run, ok := subcommands[os.Args[1]]; ok {
+			os.Exit(run(os.Args[2:]))
+		}
+	}
+	os.Exit(serve(os.Args[1:]))
+}

@@ -1,0 +1,153 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// childCapabilities is what root's commands keep, as far as the agent has it.
+// It is what containers usually give, without what tools for building and
+// probing networks want (MKNOD, NET_RAW, SETFCAP, SYS_CHROOT, AUDIT_WRITE) and
+// without SETPCAP. Other users' commands have none.
+const childCapabilities = 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_FOWNER | 1<<unix.CAP_FSETID |
+	1<<unix.CAP_KILL | 1<<unix.CAP_SETGID | 1<<unix.CAP_SETUID | 1<<unix.CAP_NET_BIND_SERVICE
+
+// readyThreads is how many threads the agent makes at its start, so that it
+// never needs one where a command has used up every process number.
+const readyThreads = 16
+
+// Protection is what Harden achieved, and what is needed when a command is
+// started.
+type Protection struct {
+	// Missing names, for an operator, what could not be had and why.
+	Missing []string
+
+	oom *os.File // the agent's oom_score_adj; nil: it cannot be lowered
+}
+
+// Harden sets the agent apart from its children: no new privileges for them,
+// the bounding set reduced to childCapabilities, no ptrace and no core dump of
+// the agent, the kernel's preference for other victims when memory runs out,
+// no inherited descriptor, and threads made ahead. It changes the whole
+// process and is for the agent's own program. What is not permitted is
+// reported, not fatal.
+//
+// The caller needs CAP_SETPCAP for the bounding set; a runtime that starts
+// the agent without it reduces the set itself.
+func Harden() Protection {
+	var p Protection
+	missing := func(what string, err error) {
+		if err != nil {
+			p.Missing = append(p.Missing, fmt.Sprintf("%s: %v", what, err))
+		}
+	}
+	missing("close-on-exec", unix.CloseRange(3, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC))
+	p.oom, _ = protectFromOOM() //nolint:errcheck // reported below
+	if p.oom == nil {
+		missing("out-of-memory protection", errors.New("not permitted"))
+	}
+	missing("no new privileges", allThreads(unix.PR_SET_NO_NEW_PRIVS, 1))
+	missing("bounding set", dropBounding())
+	missing("inheritable capabilities", clearInheritable())
+	missing("dumpable", unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0))
+	warmThreads(readyThreads)
+	return p
+}
+
+// allThreads calls prctl on every thread: children inherit from whichever
+// forks them.
+func allThreads(option, arg uintptr) error {
+	if _, _, errno := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, option, arg, 0, 0, 0, 0); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+func dropBounding() error {
+	for capability := uintptr(0); capability <= unix.CAP_LAST_CAP; capability++ {
+		if childCapabilities&(1<<capability) != 0 {
+			continue
+		}
+		has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, capability, 0, 0, 0)
+		if err != nil || has == 0 {
+			continue // the kernel does not know it, or it has gone
+		}
+		if err := allThreads(unix.PR_CAPBSET_DROP, capability); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// clearInheritable empties the sets that a program can pass on by itself.
+func clearInheritable() error {
+	if err := allThreads(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL); err != nil && err != unix.EINVAL {
+		return err
+	}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return err
+	}
+	data[0].Inheritable, data[1].Inheritable = 0, 0
+	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&data[0])), 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+const (
+	oomNever  = "-1000" // the kernel never picks it
+	oomNormal = "0"
+)
+
+func protectFromOOM() (*os.File, error) {
+	f, err := os.OpenFile("/proc/self/oom_score_adj", os.O_WRONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := f.WriteString(oomNever); err != nil {
+		f.Close() //nolint:errcheck // not used
+		return nil, err
+	}
+	return f, nil
+}
+
+// expose makes the agent an ordinary victim while it forks, since children
+// inherit the score; restore takes that back.
+func (p Protection) expose() (restore func()) {
+	if p.oom == nil {
+		return func() {}
+	}
+	p.oom.WriteString(oomNormal) //nolint:errcheck // raising is always permitted
+	return func() {
+		p.oom.WriteString(oomNever) //nolint:errcheck // it was permitted before
+	}
+}
+
+// warmThreads makes n threads: the runtime keeps those that goroutines gave
+// back.
+func warmThreads(n int) {
+	var ready, done sync.WaitGroup
+	ready.Add(n)
+	release := make(chan struct{})
+	for range n {
+		done.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			ready.Done()
+			<-release
+		})
+	}
+	ready.Wait()
+	close(release)
+	done.Wait()
+}
