@@ -76,7 +76,7 @@ func (im *importer) pick(manifests []v1.Descriptor) (v1.Descriptor, error) {
 	var names []string
 	for _, m := range manifests {
 		for _, name := range []string{m.Annotations[annotationContainerd], m.Annotations[annotationRef]} {
-			if name != "" && name == im.opts.Name {
+			if name != "" && name == im.asked {
 				return m, nil
 			}
 			if name != "" && !slices.Contains(names, name) {
@@ -189,7 +189,7 @@ func (im *importer) pickSaved(saved []savedImage) (savedImage, error) {
 	}
 	var names []string
 	for _, one := range saved {
-		if im.opts.Name != "" && slices.Contains(one.RepoTags, im.opts.Name) {
+		if im.asked != "" && slices.Contains(one.RepoTags, im.asked) {
 			return one, nil
 		}
 		names = append(names, one.RepoTags...)

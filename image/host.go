@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/faas-platform/faas"
-	"github.com/faas-platform/faas/driver"
 )
 
 // hostPath is the search path in the host image. /usr/local is hidden.
@@ -27,8 +26,8 @@ type hostState struct {
 	size   int64
 }
 
-func hostConfig() driver.ImageConfig {
-	return driver.ImageConfig{
+func hostConfig() Config {
+	return Config{
 		Env:        []string{"PATH=" + hostPath, "LANG=C.UTF-8"},
 		WorkingDir: HostWorkingDir,
 		Cmd:        []string{"/bin/sh"},

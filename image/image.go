@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/faas-platform/faas"
-	"github.com/faas-platform/faas/driver"
 )
 
 // Where an image came from.
@@ -21,17 +20,17 @@ type Image struct {
 	Digest string `json:"digest"`
 	// IndexDigest is that of the multi-platform index through which it was
 	// pulled; empty when there was none.
-	IndexDigest string             `json:"index_digest,omitempty"`
-	Names       []string           `json:"names"`    // references under which it is found, sorted; may be empty
-	Platform    string             `json:"platform"` // os/arch[/variant]
-	Config      driver.ImageConfig `json:"config"`
-	Labels      map[string]string  `json:"labels,omitempty"`
-	Layers      []Layer            `json:"layers"`     // bottom first, as the image lists them
-	SizeBytes   int64              `json:"size_bytes"` // unpacked; layers shared with other images included
-	CreatedAt   time.Time          `json:"created_at"` // as the image says; zero when it does not
-	AddedAt     time.Time          `json:"added_at"`   // when this store last pulled or imported it
-	Source      string             `json:"source"`     // SourcePull, SourceImport or SourceHost
-	InUse       int                `json:"in_use"`     // leases that hold it
+	IndexDigest string            `json:"index_digest,omitempty"`
+	Names       []string          `json:"names"`    // references under which it is found, sorted; may be empty
+	Platform    string            `json:"platform"` // os/arch[/variant]
+	Config      Config            `json:"config"`
+	Labels      map[string]string `json:"labels,omitempty"`
+	Layers      []Layer           `json:"layers"`     // bottom first, as the image lists them
+	SizeBytes   int64             `json:"size_bytes"` // unpacked; layers shared with other images included
+	CreatedAt   time.Time         `json:"created_at"` // as the image says; zero when it does not
+	AddedAt     time.Time         `json:"added_at"`   // when this store last pulled or imported it
+	Source      string            `json:"source"`     // SourcePull, SourceImport or SourceHost
+	InUse       int               `json:"in_use"`     // leases that hold it
 	// Limitations says in sentences what is not as in the original image.
 	Limitations []string `json:"limitations,omitempty"`
 }
@@ -44,11 +43,21 @@ type Layer struct {
 	Opaque bool `json:"opaque,omitempty"`
 }
 
-// Driver returns the image in the form that drivers report, under the
-// reference ref by which it was asked for.
-func (i *Image) Driver(ref string) driver.Image {
-	return driver.Image{Ref: ref, Digest: i.Digest, Config: i.Config, Labels: i.Labels}
+// Config holds the image's own defaults for commands run in it. It converts
+// to driver.ImageConfig, whose fields it has.
+type Config struct {
+	Env        []string `json:"env,omitempty"` // KEY=VALUE
+	WorkingDir string   `json:"working_dir,omitempty"`
+	User       string   `json:"user,omitempty"`
+	Entrypoint []string `json:"entrypoint,omitempty"`
+	Cmd        []string `json:"cmd,omitempty"`
 }
+
+// Progress reports on a pull or import: bytes done of total (0: not known) for
+// one step. It is called from one goroutine at a time. Steps are "resolve",
+// "wait" (another pull of the same is under way), "download DIGEST" and
+// "unpack DIGEST".
+type Progress = func(step string, done, total int64)
 
 // RootFS is a lease on the unpacked layers of an image. It must be released.
 type RootFS struct {
@@ -57,7 +66,7 @@ type RootFS struct {
 	// twice. With some 35 layers the paths outgrow the one page that mount(2)
 	// takes as options: pass them with fsconfig(2) then.
 	Layers []string
-	Config driver.ImageConfig
+	Config Config
 	Digest string
 	Host   *HostImage // set for the host image only: what to mount besides
 
@@ -110,12 +119,9 @@ const (
 
 // PullOptions adjusts one pull. The zero value is usable.
 type PullOptions struct {
-	Platform string // os/arch[/variant]; empty: the store's
-	Policy   Policy // empty: PullMissing
-	// Progress is called from one goroutine at a time; nil: not at all. Steps
-	// are "resolve", "wait" (another pull of the image is under way),
-	// "download DIGEST" and "unpack DIGEST".
-	Progress driver.ImageProgress
+	Platform string   // os/arch[/variant]; empty: the store's
+	Policy   Policy   // empty: PullMissing
+	Progress Progress // nil: none
 }
 
 // AcquireOptions adjusts one lease.

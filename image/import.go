@@ -15,27 +15,19 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/faas-platform/faas"
-	"github.com/faas-platform/faas/driver"
 )
 
 // defaultPath is the search path of an imported root file system, which
 // brings no configuration of its own.
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// ImportOptions adjusts one import.
-type ImportOptions struct {
-	// Name is the reference that the image gets. It may be empty for archives
-	// that name their one image.
-	Name     string
-	Progress driver.ImageProgress // as in PullOptions; nil: not at all
-}
-
 // Import reads an image from r: the tar of a root file system, of an OCI
 // layout or of `docker save`, told apart by its content, plain or compressed
-// with gzip, zstd or bzip2. It fails with KindInvalidArgument for what is none
+// with gzip, zstd or bzip2. name is the reference that the image gets; it may
+// be empty for archives that name their one image. It fails with KindInvalidArgument for what is none
 // of these, is for another platform, or tries to leave its directory, and with
 // KindPayloadTooLarge beyond the limits.
-func (s *Store) Import(ctx context.Context, r io.Reader, opts ImportOptions) (*Image, error) {
+func (s *Store) Import(ctx context.Context, r io.Reader, name string) (*Image, error) {
 	ctx, cancel := s.operation(ctx)
 	defer cancel()
 	return s.inWorkspace(func(work *workspace) (*Image, error) {
@@ -51,12 +43,12 @@ func (s *Store) Import(ctx context.Context, r io.Reader, opts ImportOptions) (*I
 		if n > s.limits.MaxBytes {
 			return nil, tooLarge("the archive is larger than %d bytes", s.limits.MaxBytes)
 		}
-		return s.newImporter(ctx, work, opts).file(f, n)
+		return (&importer{s: s, ctx: ctx, work: work, asked: name}).file(f)
 	})
 }
 
 // ImportPath is Import of a file, or of a directory that is an OCI layout.
-func (s *Store) ImportPath(ctx context.Context, path string, opts ImportOptions) (*Image, error) {
+func (s *Store) ImportPath(ctx context.Context, path, name string) (*Image, error) {
 	ctx, cancel := s.operation(ctx)
 	defer cancel()
 	f, err := os.Open(path)
@@ -69,12 +61,12 @@ func (s *Store) ImportPath(ctx context.Context, path string, opts ImportOptions)
 		return nil, storeError("read", path, err)
 	}
 	if !info.IsDir() && !info.Mode().IsRegular() { // a pipe: it cannot be read twice
-		return s.Import(ctx, f, opts)
+		return s.Import(ctx, f, name)
 	}
 	return s.inWorkspace(func(work *workspace) (*Image, error) {
-		im := s.newImporter(ctx, work, opts)
+		im := &importer{s: s, ctx: ctx, work: work, asked: name}
 		if !info.IsDir() {
-			return im.file(f, info.Size())
+			return im.file(f)
 		}
 		root, err := os.OpenRoot(path)
 		if err != nil {
@@ -110,19 +102,14 @@ func (s *Store) inWorkspace(do func(*workspace) (*Image, error)) (img *Image, er
 
 // importer is one import.
 type importer struct {
-	s      *Store
-	ctx    context.Context // of the import: the readers that it passes on check it
-	work   *workspace
-	opts   ImportOptions
-	report *reporter
-}
-
-func (s *Store) newImporter(ctx context.Context, work *workspace, opts ImportOptions) *importer {
-	return &importer{s: s, ctx: ctx, work: work, opts: opts, report: newReporter(opts.Progress)}
+	s     *Store
+	ctx   context.Context // of the import: the readers that it passes on check it
+	work  *workspace
+	asked string // the name to give; may be empty
 }
 
 // file imports an archive of either kind.
-func (im *importer) file(f *os.File, size int64) (*Image, error) {
+func (im *importer) file(f *os.File) (*Image, error) {
 	nested, err := im.isNested(f)
 	if err != nil {
 		return nil, err
@@ -131,7 +118,7 @@ func (im *importer) file(f *os.File, size int64) (*Image, error) {
 		return nil, storeError("read", f.Name(), err)
 	}
 	if !nested {
-		return im.rootFS(f, size)
+		return im.rootFS(f)
 	}
 	dir := filepath.Join(im.work.dir, "content")
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -234,7 +221,7 @@ func spread(root *os.Root, path string, hdr *tar.Header, r io.Reader) error {
 }
 
 // rootFS imports the one layer that a root file system is.
-func (im *importer) rootFS(f io.Reader, size int64) (*Image, error) {
+func (im *importer) rootFS(f io.Reader) (*Image, error) {
 	name, err := im.name()
 	if err != nil {
 		return nil, err
@@ -243,7 +230,7 @@ func (im *importer) rootFS(f io.Reader, size int64) (*Image, error) {
 	if err := os.Mkdir(dir, 0o711); err != nil {
 		return nil, storeError("make", dir, err)
 	}
-	rec, err := im.s.unpack(im.ctx, filepath.Join(dir, layerFS), f, im.report.step("unpack", size))
+	rec, err := im.s.unpack(im.ctx, filepath.Join(dir, layerFS), f, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -282,7 +269,7 @@ func (im *importer) hold(found *resolved, ref string, place func() error) (*Imag
 
 // name returns the canonical form of the first reference that is given.
 func (im *importer) name(offered ...string) (string, error) {
-	for _, ref := range append([]string{im.opts.Name}, offered...) {
+	for _, ref := range append([]string{im.asked}, offered...) {
 		if ref == "" {
 			continue
 		}
@@ -302,7 +289,7 @@ func (im *importer) name(offered ...string) (string, error) {
 func (im *importer) layers(found *resolved, ref string, open func(resolvedLayer) (io.ReadCloser, error)) (*Image, error) {
 	return im.hold(found, ref, func() error {
 		for _, l := range found.uniqueLayers() {
-			err := im.s.ensureLayer(im.ctx, l, im.report, func(context.Context) (io.ReadCloser, func(error), error) {
+			err := im.s.ensureLayer(im.ctx, l, nil, func(context.Context) (io.ReadCloser, func(error), error) {
 				r, err := open(l)
 				return r, func(error) {}, err
 			})

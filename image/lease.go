@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/faas-platform/faas"
-	"github.com/faas-platform/faas/driver"
 )
 
 // Names of lease files: an owned lease lasts until it is released, a
@@ -25,15 +24,15 @@ const (
 
 // leaseRecord is the content of a lease file. Paths are relative to the store.
 type leaseRecord struct {
-	Owner   string             `json:"owner,omitempty"`
-	PID     int                `json:"pid"` // of the process that took it, for people who look
-	Taken   time.Time          `json:"taken"`
-	Image   string             `json:"image,omitempty"`
-	Paths   []string           `json:"paths"`           // what must not go away
-	Layers  []string           `json:"layers"`          // for overlayfs, topmost first
-	Blobs   []string           `json:"blobs,omitempty"` // digests that a pull is at
-	Config  driver.ImageConfig `json:"config"`
-	HostFor *HostImage         `json:"host,omitempty"`
+	Owner   string     `json:"owner,omitempty"`
+	PID     int        `json:"pid"` // of the process that took it, for people who look
+	Taken   time.Time  `json:"taken"`
+	Image   string     `json:"image,omitempty"`
+	Paths   []string   `json:"paths"`           // what must not go away
+	Layers  []string   `json:"layers"`          // for overlayfs, topmost first
+	Blobs   []string   `json:"blobs,omitempty"` // digests that a pull is at
+	Config  Config     `json:"config"`
+	HostFor *HostImage `json:"host,omitempty"`
 }
 
 // lease is a lease file of this process.

@@ -3,8 +3,6 @@ package image
 import (
 	"sync"
 	"time"
-
-	"github.com/faas-platform/faas/driver"
 )
 
 // progressInterval is how often one step is reported at most.
@@ -14,11 +12,11 @@ const progressInterval = 50 * time.Millisecond
 // more often than a display can follow. A nil reporter is silent.
 type reporter struct {
 	mu   sync.Mutex
-	call driver.ImageProgress
+	call Progress
 	last map[string]time.Time
 }
 
-func newReporter(call driver.ImageProgress) *reporter {
+func newReporter(call Progress) *reporter {
 	if call == nil {
 		return nil
 	}
@@ -40,6 +38,9 @@ func (r *reporter) report(step string, done, total int64) {
 
 // step returns the report of one step with a known total.
 func (r *reporter) step(step string, total int64) func(done int64) {
+	if r == nil {
+		return func(int64) {}
+	}
 	return func(done int64) { r.report(step, done, total) }
 }
 

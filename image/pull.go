@@ -17,7 +17,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/faas-platform/faas"
-	"github.com/faas-platform/faas/driver"
 )
 
 // parallelLayers is how many layers of one image are downloaded and unpacked
@@ -325,8 +324,8 @@ func (s *Store) add(ctx context.Context, found *resolved, ref, source string) (*
 	return s.describe(x, img, s.usage())
 }
 
-func imageConfig(c *v1.ConfigFile) driver.ImageConfig {
-	return driver.ImageConfig{
+func imageConfig(c *v1.ConfigFile) Config {
+	return Config{
 		Env: c.Config.Env, WorkingDir: c.Config.WorkingDir, User: c.Config.User,
 		Entrypoint: c.Config.Entrypoint, Cmd: c.Config.Cmd,
 	}
