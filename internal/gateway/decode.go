@@ -10,7 +10,6 @@ import (
 	"math"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -205,25 +204,19 @@ func (e *execution) stdinBase64(name string, raw json.RawMessage) error {
 }
 
 func (e *execution) payload(name string, raw json.RawMessage) error {
-	var numbers []uint8Number
-	if err := json.Unmarshal(raw, &numbers); err != nil {
-		return errors.New("must be an array of bytes, 0 to 255")
+	wrong := errors.New("must be an array of bytes, 0 to 255")
+	var numbers []uint16 // not bytes: those encoding/json reads as base64
+	if json.Unmarshal(raw, &numbers) != nil {
+		return wrong
 	}
 	input := make([]byte, len(numbers))
 	for i, n := range numbers {
+		if n > math.MaxUint8 {
+			return wrong
+		}
 		input[i] = byte(n)
 	}
 	return e.setInput(name, input)
-}
-
-// uint8Number keeps encoding/json from reading an array of bytes as base64.
-type uint8Number uint8
-
-// UnmarshalJSON accepts 0 to 255.
-func (n *uint8Number) UnmarshalJSON(b []byte) error {
-	v, err := strconv.ParseUint(string(b), 10, 8)
-	*n = uint8Number(v)
-	return err
 }
 
 func (e *execution) environment(name string, raw json.RawMessage) error {

@@ -29,15 +29,20 @@ func handle[I, T any](g *Gateway, op huma.Operation, run func(context.Context, *
 }
 
 // handleRaw registers an operation that reads and writes HTTP itself: one that
-// streams, or whose body needs a decoder of its own. Its body and answers are
-// described by op alone.
+// streams, or whose body needs a decoder of its own. Its parameters, body and
+// answers are described by op alone, and checked by run.
 func handleRaw(g *Gateway, op huma.Operation, run http.HandlerFunc) {
+	body := op.RequestBody
+	op.RequestBody, op.SkipValidateParams = nil, true // huma would read it
 	huma.Register(g.api, g.document(op), func(context.Context, *struct{}) (*huma.StreamResponse, error) {
 		return &huma.StreamResponse{Body: func(ctx huma.Context) {
 			r, w := humago.Unwrap(ctx)
 			run(w, r)
 		}}, nil
 	})
+	if body != nil {
+		g.api.OpenAPI().Paths[op.Path].Post.RequestBody = body
+	}
 }
 
 func (g *Gateway) register() {

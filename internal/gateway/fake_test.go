@@ -1,0 +1,190 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/api"
+	"github.com/faas-platform/faas/internal/auth"
+)
+
+// fakeExecutor records requests and answers with what the test says.
+type fakeExecutor struct {
+	run  func(ctx context.Context, req faas.Request) (*faas.Result, error)
+	caps []faas.Capabilities
+
+	mu         sync.Mutex
+	requests   []faas.Request
+	stdin      []byte
+	executions map[string]faas.Execution
+	cancelled  []string
+}
+
+func (f *fakeExecutor) Execute(ctx context.Context, req faas.Request) (*faas.Result, error) {
+	f.mu.Lock()
+	f.requests = append(f.requests, req)
+	f.mu.Unlock()
+	if f.run != nil {
+		return f.run(ctx, req)
+	}
+	if req.Stdin != nil {
+		input, err := io.ReadAll(req.Stdin)
+		if err != nil {
+			return nil, err
+		}
+		f.mu.Lock()
+		f.stdin = input
+		f.mu.Unlock()
+	}
+	return &faas.Result{ID: req.ID, RuntimeUsed: faas.RuntimeNative, Stdout: []byte("out\n"), Stderr: []byte("err\n"), DurationMS: 2}, nil
+}
+
+func (f *fakeExecutor) Runtimes(context.Context, bool) []faas.Capabilities { return f.caps }
+
+func (f *fakeExecutor) Execution(_ context.Context, project, id string) (*faas.Execution, error) {
+	e, ok := f.executions[id]
+	if !ok || e.Project != project {
+		return nil, faas.Errorf(faas.KindNotFound, "there is no execution %s", id)
+	}
+	return &e, nil
+}
+
+func (f *fakeExecutor) Executions(_ context.Context, project string, limit int, cursor string) ([]faas.Execution, string, error) {
+	var found []faas.Execution
+	for _, e := range f.executions {
+		if e.Project == project && len(found) < limit {
+			found = append(found, e)
+		}
+	}
+	return found, cursor + "next", nil
+}
+
+func (f *fakeExecutor) Cancel(_ context.Context, _, id string) error {
+	f.cancelled = append(f.cancelled, id)
+	return nil
+}
+
+func (f *fakeExecutor) last(t *testing.T) faas.Request {
+	t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.requests) == 0 {
+		t.Fatal("the executor was not asked")
+	}
+	return f.requests[len(f.requests)-1]
+}
+
+// fixture is a gateway with a fake below and a key of each role.
+type fixture struct {
+	*httptest.Server
+	gateway *Gateway
+	fake    *fakeExecutor
+	keys    map[auth.Role]string
+}
+
+func start(t testing.TB, change ...func(*Options)) *fixture {
+	t.Helper()
+	store, err := auth.OpenFileStore(filepath.Join(t.TempDir(), "keys.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fixture{fake: &fakeExecutor{}, keys: map[auth.Role]string{}}
+	for _, role := range []auth.Role{auth.RoleAdmin, auth.RoleMember, auth.RoleViewer} {
+		project := faas.DefaultProject
+		if role == auth.RoleMember {
+			project = "other"
+		}
+		_, plain, err := auth.NewKey(context.Background(), store, string(role), project, role)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.keys[role] = plain
+	}
+	opts := Options{Executor: f.fake, Auth: auth.New(store), Version: "test"}
+	for _, c := range change {
+		c(&opts)
+	}
+	if f.gateway, err = New(opts); err != nil {
+		t.Fatal(err)
+	}
+	f.Server = httptest.NewUnstartedServer(nil)
+	base, cancel := context.WithCancel(context.Background())
+	f.Config = f.gateway.Server(base)
+	f.Start()
+	t.Cleanup(func() {
+		cancel()
+		f.Close()
+		f.gateway.Close()
+	})
+	return f
+}
+
+// answerOf is an answer read to its end.
+type answerOf struct {
+	status  int
+	header  http.Header
+	trailer http.Header
+	body    []byte
+}
+
+func (a answerOf) problem(t *testing.T) api.Problem {
+	t.Helper()
+	if got := a.header.Get("Content-Type"); got != problemType {
+		t.Errorf("content type %q, body %s", got, a.body)
+	}
+	var p api.Problem
+	decoder := json.NewDecoder(bytes.NewReader(a.body))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&p); err != nil {
+		t.Fatalf("not a problem: %v: %s", err, a.body)
+	}
+	if p.RequestID == "" || p.RequestID != a.header.Get(api.HeaderRequestID) {
+		t.Errorf("request id %q, header %q", p.RequestID, a.header.Get(api.HeaderRequestID))
+	}
+	if p.Status != a.status || api.Status(p.Code) != a.status {
+		t.Errorf("status %d, problem says %d %s", a.status, p.Status, p.Code)
+	}
+	return p
+}
+
+// do sends a request with the admin's key unless the headers say otherwise.
+func (f *fixture) do(t testing.TB, method, path, body string, headers ...string) answerOf {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, method, f.URL+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+f.keys[auth.RoleAdmin])
+	for i := 0; i < len(headers); i += 2 {
+		switch {
+		case headers[i] == "Host":
+			request.Host = headers[i+1]
+		case headers[i+1] == "":
+			request.Header.Del(headers[i])
+		default:
+			request.Header.Set(headers[i], headers[i+1])
+		}
+	}
+	response, err := f.Client().Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	content, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answerOf{response.StatusCode, response.Header, response.Trailer, content}
+}
