@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/signal"
@@ -50,7 +51,7 @@ func parse(args []string) (settings, error) {
 	f.StringVar(&s.device, "device", os.Getenv("FAAS_AGENT_DEVICE"), "serve on the character device `PATH` (virtio-serial)")
 	f.BoolVar(&s.stdio, "stdio", false, "serve one session on standard input and output")
 	f.UintVar(&s.vsock, "vsock", 0, "serve on vsock `PORT`")
-	f.StringVar(&s.secretFile, "secret-file", cmpOr(os.Getenv("FAAS_AGENT_SECRET_FILE"), defaultSecretFile), "read the channel secret from `PATH` and remove it")
+	f.StringVar(&s.secretFile, "secret-file", cmpOr(os.Getenv("FAAS_AGENT_SECRET_FILE"), defaultSecretFile), "read the channel secret from `PATH` and remove it, or from standard input (-)")
 	f.BoolVar(&s.powerOff, "poweroff", false, "power the machine off at the end (microVMs)")
 	if err := f.Parse(args); err != nil {
 		return s, err
@@ -149,6 +150,9 @@ func fail(err error) int {
 // takeSecret reads the channel secret, before any child exists that could, and
 // removes the file.
 func takeSecret(path string) ([]byte, error) {
+	if path == "-" { // standard input, which the runtime ends after it
+		return readSecret(os.Stdin)
+	}
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the channel secret: %w", err)
@@ -158,6 +162,18 @@ func takeSecret(path string) ([]byte, error) {
 	}
 	if len(b) == 0 {
 		return nil, fmt.Errorf("the channel secret in %s is empty", path)
+	}
+	return b, nil
+}
+
+// readSecret reads a secret to the stream's end.
+func readSecret(r io.Reader) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, 4096))
+	if err == nil && len(b) == 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the channel secret from standard input: %w", err)
 	}
 	return b, nil
 }
