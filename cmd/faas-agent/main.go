@@ -4,6 +4,8 @@ package main
 import (
 	"fmt"
 	"os"
+
+	"github.com/faas-platform/faas/guest/launch"
 )
 
 // build names the agent's build; the linker may set it.
@@ -11,8 +13,9 @@ var build = "dev"
 
 // subcommands are the agent's other uses; without one it serves.
 var subcommands = map[string]func(args []string) int{
-	"connect": connect,
-	"version": func([]string) int { fmt.Println(build); return 0 },
+	"connect":      connect,
+	launch.Command: func([]string) int { return launch.Main() },
+	"version":      func([]string) int { fmt.Println(build); return 0 },
 }
 
 func main() {

@@ -1,0 +1,190 @@
+package oci
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/driver"
+	"github.com/faas-platform/faas/driver/oci/cgroup"
+	"github.com/faas-platform/faas/guest"
+	"github.com/faas-platform/faas/image"
+)
+
+// undoTimeout bounds the removal of a sandbox whose creation failed, which
+// must go on when the caller's context has ended.
+const undoTimeout = 20 * time.Second
+
+// Create makes a sandbox and returns when its agent has answered and taken
+// its identity and environment.
+func (n *Native) Create(ctx context.Context, spec faas.Spec) (driver.Sandbox, error) {
+	if err := n.check(spec); err != nil {
+		return nil, err
+	}
+	ids, err := n.idMapping(ctx)
+	if err != nil {
+		return nil, createError(ctx, spec, err)
+	}
+	secret := make([]byte, 32)
+	rand.Read(secret) //nolint:errcheck // crypto/rand.Read never fails
+	r := &record{ID: spec.ID, Launcher: n.launcher.name(), CreatedAt: time.Now().UTC(), Spec: spec, Secret: secret}
+	if err := n.begin(spec.ID); err != nil {
+		return nil, err
+	}
+	defer n.finish(spec.ID)
+	if err := n.work.create(r); err != nil {
+		return nil, createError(ctx, spec, err)
+	}
+	s := n.newSandbox(r)
+	if err := n.build(ctx, s, ids); err != nil {
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+		defer cancel()
+		if undoErr := s.Destroy(undo); undoErr != nil {
+			n.log.Error("a sandbox that could not be created was not removed fully; a later sweep will",
+				"sandbox", spec.ID, "error", undoErr)
+		}
+		return nil, createError(ctx, spec, err)
+	}
+	return s, nil
+}
+
+// begin marks an id as one that this process is at work on, which no sweep of
+// its own may touch.
+func (n *Native) begin(id string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	_, exists := n.sandboxes[id]
+	switch {
+	case n.closed:
+		return closedError()
+	case exists || n.busy[id]:
+		return &faas.Error{Kind: faas.KindConflict, Op: "create sandbox", Field: "id", Detail: "there is a sandbox " + id + " already"}
+	}
+	n.busy[id] = true
+	return nil
+}
+
+func (n *Native) finish(id string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.busy, id)
+}
+
+func closedError() error {
+	return &faas.Error{Kind: faas.KindUnavailable, Op: "create sandbox", Detail: "the native driver is closed"}
+}
+
+// check refuses what cannot be made.
+func (n *Native) check(spec faas.Spec) error {
+	if err := checkID(spec.ID); err != nil {
+		return err
+	}
+	r := spec.Resources
+	for _, limit := range []struct {
+		field string
+		bad   bool
+	}{
+		{"memory_mb", r.MemoryMB < 0}, {"disk_mb", r.DiskMB < 0}, {"pids", r.PIDs < 0}, {"cpu_cores", r.CPUCores < 0},
+	} {
+		if limit.bad {
+			return &faas.Error{Kind: faas.KindInvalidArgument, Op: "create sandbox", Field: limit.field, Detail: "is negative"}
+		}
+	}
+	if r.MemoryMB > 0 && r.MemoryMB < minimumMemoryMB {
+		return &faas.Error{Kind: faas.KindInvalidArgument, Op: "create sandbox", Field: "memory_mb",
+			Detail: fmt.Sprintf("%d MiB are too few for the agent and a command", r.MemoryMB),
+			Remedy: fmt.Sprintf("ask for at least %d", minimumMemoryMB)}
+	}
+	if len(hostname(spec)) > 64 {
+		return &faas.Error{Kind: faas.KindInvalidArgument, Op: "create sandbox", Field: "hostname", Detail: "is longer than 64 bytes"}
+	}
+	if spec.Network.Mode != "" && spec.Network.Mode != faas.NetworkNone {
+		c := networkUnavailable()
+		return &faas.Error{Kind: faas.KindCapabilityUnavailable, Op: "create sandbox", Field: "network",
+			Detail: c.Reason, Remedy: c.Remedy}
+	}
+	return nil
+}
+
+// minimumMemoryMB leaves room for the agent, the pages of the programs that
+// run and what the kernel charges for a namespace.
+const minimumMemoryMB = 16
+
+// build makes everything of a sandbox whose record is on disk.
+func (n *Native) build(ctx context.Context, s *sandbox, ids idMap) error {
+	spec := s.spec()
+	root, err := n.images.AcquireWith(ctx, spec.Image, image.AcquireOptions{Owner: spec.ID})
+	if err != nil {
+		return err
+	}
+	p := &plan{
+		id: spec.ID, dir: n.work.path(spec.ID), ids: ids, agent: n.agent, layers: root.Layers,
+		config: n.configure(spec, root, ids), filter: n.filter, secret: s.secret,
+		placed: s.placed, confined: s.confine,
+	}
+	if !spec.ReadOnly {
+		p.layer, err = n.newLayer(ctx, p.dir, spec.Resources.DiskMB, spec.Resources.MemoryMB, ids)
+		if err != nil {
+			return err
+		}
+		defer p.layer.close() //nolint:errcheck // descriptors of directories
+	}
+	if s.group != nil {
+		if err := s.group.Create(limits(spec.Resources)); err != nil {
+			return err
+		}
+	}
+	if s.process, err = n.launcher.start(ctx, p); err != nil {
+		return fmt.Errorf("start the agent with %s: %w", n.launcher.name(), err)
+	}
+	if err := n.adopt(s); err != nil {
+		return err
+	}
+	if err := s.configure(ctx, environment(root, spec)); err != nil {
+		return fmt.Errorf("the agent does not answer: %w", err)
+	}
+	return s.update(func(r *record) { r.Ready = true })
+}
+
+func limits(r faas.Resources) cgroup.Limits {
+	return cgroup.Limits{CPUCores: r.CPUCores, MemoryBytes: r.MemoryMB << 20, PIDs: r.PIDs}
+}
+
+// configure makes the sandbox its first owner's.
+func (s *sandbox) configure(ctx context.Context, env map[string]string) error {
+	client := guest.NewClient(s.Dial, guest.Options{Secret: s.secret})
+	defer client.Close() //nolint:errcheck // connections only
+	spec := s.spec()
+	_, err := client.Configure(ctx, guest.Configuration{Env: env, Identity: &guest.Identity{
+		ID: spec.ID, Project: spec.Project, Hostname: hostname(spec), Labels: spec.Labels,
+	}})
+	return err
+}
+
+// createError classifies what went wrong.
+func createError(ctx context.Context, spec faas.Spec, err error) error {
+	op := "create sandbox " + spec.ID
+	if cause := ctx.Err(); cause != nil {
+		kind := faas.KindUnavailable
+		if errors.Is(cause, context.DeadlineExceeded) {
+			kind = faas.KindDeadlineExceeded
+		}
+		return &faas.Error{Kind: kind, Op: op, Detail: "it was given up before its agent answered", Err: errors.Join(cause, err)}
+	}
+	var known *faas.Error
+	if errors.As(err, &known) {
+		return known
+	}
+	out := &faas.Error{Kind: faas.KindInternal, Op: op, Err: err, Remedy: "faas doctor shows what this machine can do"}
+	for _, exhausted := range []error{unix.ENOSPC, unix.ENOMEM, unix.EAGAIN, unix.EMFILE, unix.ENFILE, unix.EDQUOT} {
+		if errors.Is(err, exhausted) {
+			out.Kind, out.Detail = faas.KindResourceExhausted, "this machine has run out of a resource"
+		}
+	}
+	return out
+}

@@ -1,0 +1,93 @@
+package oci
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/guest"
+	"github.com/faas-platform/faas/image"
+)
+
+// newNative opens a driver on directories of its own.
+func newNative(t testing.TB, launcher string) *Native {
+	t.Helper()
+	dir := t.TempDir()
+	shift, err := IDShift()
+	if err != nil {
+		t.Fatal(err)
+	}
+	images, err := image.Open(filepath.Join(dir, "images"), image.Options{UIDShift: shift, GIDShift: shift})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := NewNative(Options{Dir: filepath.Join(dir, "native"), Images: images, Launcher: launcher})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for _, s := range n.known() {
+			t.Errorf("sandbox %s was left", s.ID())
+			s.Destroy(context.Background()) //nolint:errcheck // the test has failed
+		}
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return n
+}
+
+func testSpec() faas.Spec {
+	return faas.Spec{
+		ID: faas.NewID(faas.PrefixSandbox), Project: faas.DefaultProject, Image: faas.HostImage,
+		Resources: faas.Resources{CPUCores: 1, MemoryMB: 128, DiskMB: 32, PIDs: 64},
+		Env:       map[string]string{"GREETING": "hello"},
+	}
+}
+
+func create(t testing.TB, n *Native, spec faas.Spec) *sandbox {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	s, err := n.Create(ctx, spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Destroy(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return s.(*sandbox)
+}
+
+// run runs a shell command inside and returns its output and exit code.
+func run(t testing.TB, s *sandbox, script string) (string, int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	client := guest.NewClient(s.Dial, guest.Options{Secret: s.Channel().Secret})
+	defer client.Close()
+	var out bytes.Buffer
+	exit, err := client.Run(ctx, guest.Command{Args: []string{"sh", "-c", script}}, nil, &out, &out)
+	if err != nil {
+		t.Fatalf("%s: %v", script, err)
+	}
+	return strings.TrimSpace(out.String()), exit.Code
+}
+
+func TestCreateRunsCommands(t *testing.T) {
+	n := newNative(t, "")
+	s := create(t, n, testSpec())
+	out, code := run(t, s, "echo $GREETING; id -u; cat /proc/1/comm; cat /proc/mounts; ls -la / /dev /run/faas; cat /proc/self/status | grep -i 'cap\\|seccomp\\|nonew'; exit 3")
+	t.Logf("%s", out)
+	if code != 3 || !strings.HasPrefix(out, "hello\n0\n") {
+		t.Errorf("exit code %d, output %s", code, out)
+	}
+	_ = os.Getpid
+}

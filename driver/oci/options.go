@@ -1,0 +1,27 @@
+package oci
+
+import (
+	"log/slog"
+
+	"github.com/faas-platform/faas/image"
+)
+
+// The launchers of the native runtime.
+const (
+	LauncherBuiltin = "builtin"
+	LauncherCrun    = "crun"
+	LauncherRunc    = "runc"
+)
+
+// Options configures a driver of this package.
+type Options struct {
+	// Dir holds the sandboxes, and the agent that they run. It is made when
+	// missing and may be shared by several processes.
+	Dir string
+	// Images is where images are found. For root it must have been opened
+	// with IDShift as its UIDShift and GIDShift.
+	Images *image.Store
+	// Launcher is builtin, crun or runc. Empty: builtin.
+	Launcher string
+	Logger   *slog.Logger // nil: discard
+}

@@ -1,0 +1,320 @@
+package oci
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"path"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/driver"
+	"github.com/faas-platform/faas/driver/oci/cgroup"
+)
+
+// sandbox is one native sandbox.
+type sandbox struct {
+	id     string
+	secret []byte
+	driver *Native
+	group  *cgroup.Group // nil: no control groups
+	done   chan struct{} // closed when process 1 has ended
+
+	process *handle // set once, before the sandbox is handed out; nil when it never started
+
+	mu         sync.Mutex
+	record     record
+	destroying bool
+
+	destroy sync.Mutex // one Destroy at a time
+}
+
+var (
+	_ driver.Sandbox = (*sandbox)(nil)
+	_ driver.Pauser  = (*sandbox)(nil)
+)
+
+func (n *Native) newSandbox(r *record) *sandbox {
+	s := &sandbox{id: r.ID, secret: r.Secret, driver: n, record: *r, done: make(chan struct{})}
+	if n.tree != nil {
+		s.group = n.tree.Group(r.ID)
+	}
+	return s
+}
+
+// placed records the process before it can outlive this one.
+func (s *sandbox) placed(h *handle) error {
+	return s.update(func(r *record) { r.Process = h.id })
+}
+
+// update changes the record, on disk first.
+func (s *sandbox) update(change func(*record)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := s.record
+	change(&next)
+	if err := s.driver.work.save(&next); err != nil {
+		return err
+	}
+	s.record = next
+	return nil
+}
+
+// spec returns what the sandbox was made for, or adopted for.
+func (s *sandbox) spec() faas.Spec {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.record.Spec
+}
+
+// confine puts the process under the sandbox's limits.
+func (s *sandbox) confine(pid int) error {
+	if s.group == nil {
+		return nil
+	}
+	return s.group.Add(pid)
+}
+
+// watch returns when the sandbox's first process has ended or the driver is
+// closed.
+func (s *sandbox) watch() {
+	if err := s.process.wait(); err != nil {
+		return // closed
+	}
+	if s.process.child != nil {
+		reap(s.process.child) //nolint:errcheck // only the zombie matters
+	}
+	close(s.done)
+}
+
+// ID returns the sandbox's id.
+func (s *sandbox) ID() string { return s.id }
+
+// handleData is what a handle says besides the id. The record in the
+// sandbox's directory has the rest.
+type handleData struct {
+	Process processID `json:"process"`
+}
+
+// Handle returns what Recover needs.
+func (s *sandbox) Handle() driver.Handle {
+	data, _ := json.Marshal(handleData{Process: s.process.id}) // three plain fields
+	return driver.Handle{Runtime: faas.RuntimeNative, ID: s.id, Data: data}
+}
+
+// Channel returns the secret; connections are cheap.
+func (s *sandbox) Channel() driver.Channel { return driver.Channel{Secret: s.secret} }
+
+// Dial connects to the agent's socket inside. The way leads through the
+// sandbox's own root, so each step refuses symbolic links: root inside must
+// not lead the host to a socket of the host.
+func (s *sandbox) Dial(ctx context.Context) (net.Conn, error) {
+	if err := s.usable(); err != nil {
+		return nil, err
+	}
+	root, err := openPath("/proc/" + strconv.Itoa(s.process.id.PID) + "/root")
+	if err != nil {
+		return nil, s.unreachable(err)
+	}
+	defer root.Close()
+	// The number may have been another's only before this moment: what is
+	// open is the sandbox's when it still runs now.
+	if !s.process.id.alive() {
+		return nil, s.unreachable(errGone)
+	}
+	fd, err := unix.Openat2(int(root.Fd()), path.Clean("."+socketPath), &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return nil, s.unreachable(err)
+	}
+	defer unix.Close(fd)
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", "/proc/self/fd/"+strconv.Itoa(fd))
+	if err != nil {
+		return nil, s.unreachable(err)
+	}
+	return conn, nil
+}
+
+func (s *sandbox) usable() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.destroying {
+		return &faas.Error{Kind: faas.KindFailedPrecondition, Op: "dial sandbox " + s.id, Detail: "it is being destroyed"}
+	}
+	return nil
+}
+
+func (s *sandbox) unreachable(err error) error {
+	return &faas.Error{Kind: faas.KindUnavailable, Op: "dial sandbox " + s.id, Detail: "its agent cannot be reached", Err: err}
+}
+
+// Wait returns when process 1 has ended.
+func (s *sandbox) Wait(ctx context.Context) error {
+	select {
+	case <-s.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Stats reads the control groups and the writable layer.
+func (s *sandbox) Stats(context.Context) (driver.Stats, error) {
+	var out driver.Stats
+	if s.group != nil {
+		g, err := s.group.Stats()
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+			return out, &faas.Error{Kind: faas.KindNotFound, Op: "stats", Detail: "sandbox " + s.id + " is gone", Err: err}
+		}
+		if err != nil {
+			return out, &faas.Error{Kind: faas.KindInternal, Op: "stats of sandbox " + s.id, Err: err}
+		}
+		out = driver.Stats{CPUMS: g.CPUMS, MemoryBytes: g.MemoryBytes, MaxMemoryBytes: g.MaxMemoryBytes,
+			PIDs: g.PIDs, OOMKills: g.OOMKills, PIDsRefused: g.PIDsRefused}
+	}
+	var disk unix.Statfs_t
+	root := "/proc/" + strconv.Itoa(s.process.id.PID) + "/root"
+	if !s.spec().ReadOnly && s.process.id.alive() && unix.Statfs(root, &disk) == nil {
+		out.DiskBytes = int64(disk.Blocks-disk.Bfree) * disk.Bsize
+	}
+	return out, nil
+}
+
+// Pause stops every process of the sandbox.
+func (s *sandbox) Pause(ctx context.Context) error {
+	if s.group == nil || !s.driver.has(cgroup.Freezer) {
+		return s.noFreezer("pause")
+	}
+	if err := s.group.Freeze(ctx); err != nil {
+		return &faas.Error{Kind: faas.KindInternal, Op: "pause sandbox " + s.id, Err: errors.Join(err, s.group.Thaw())}
+	}
+	return nil
+}
+
+// Resume lets them go on.
+func (s *sandbox) Resume(context.Context) error {
+	if s.group == nil || !s.driver.has(cgroup.Freezer) {
+		return s.noFreezer("resume")
+	}
+	if err := s.group.Thaw(); err != nil {
+		return &faas.Error{Kind: faas.KindInternal, Op: "resume sandbox " + s.id, Err: err}
+	}
+	return nil
+}
+
+func (s *sandbox) noFreezer(op string) error {
+	c := s.driver.cgroupCapability(faas.FeaturePause, cgroup.Freezer)
+	return &faas.Error{Kind: faas.KindCapabilityUnavailable, Op: op + " sandbox", Detail: c.Reason, Remedy: c.Remedy}
+}
+
+// Destroy ends and removes the sandbox. It goes on from where an earlier one
+// failed.
+func (s *sandbox) Destroy(ctx context.Context) error {
+	s.mu.Lock()
+	s.destroying = true
+	s.mu.Unlock()
+	s.destroy.Lock()
+	defer s.destroy.Unlock()
+	s.mu.Lock()
+	r := s.record
+	s.mu.Unlock()
+	if err := s.driver.remove(ctx, &r); err != nil {
+		return &faas.Error{Kind: faas.KindInternal, Op: "destroy sandbox " + s.id, Err: err}
+	}
+	if s.process != nil {
+		if err := s.Wait(ctx); err != nil {
+			return err
+		}
+		s.process.close() //nolint:errcheck // nothing was written
+	}
+	s.driver.forget(s.id)
+	return nil
+}
+
+// Adopt gives a sandbox that was made ahead of time the limits, labels and
+// name of a request.
+func (n *Native) Adopt(_ context.Context, made driver.Sandbox, spec faas.Spec) error {
+	s, ok := made.(*sandbox)
+	if !ok || s.driver != n {
+		return faas.Errorf(faas.KindInvalidArgument, "adopt sandbox: %s is not of this driver", made.ID())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.adoptable(spec); err != nil {
+		return err
+	}
+	next := s.record
+	next.Spec = spec
+	next.Spec.ID = s.id
+	if s.group != nil {
+		if err := s.group.SetLimits(limits(spec.Resources)); err != nil {
+			return &faas.Error{Kind: faas.KindInternal, Op: "adopt sandbox " + s.id, Err: err}
+		}
+	}
+	if spec.Hostname != "" && spec.Hostname != hostname(s.record.Spec) {
+		if err := setHostname(s.process.id.PID, spec.Hostname); err != nil {
+			return &faas.Error{Kind: faas.KindFailedPrecondition, Op: "adopt sandbox " + s.id,
+				Field: "hostname", Detail: "it cannot be changed any more", Err: err}
+		}
+	}
+	if err := n.work.save(&next); err != nil {
+		return &faas.Error{Kind: faas.KindInternal, Op: "adopt sandbox " + s.id, Err: err}
+	}
+	s.record = next
+	return nil
+}
+
+// adoptable refuses what is fixed at Create.
+func (s *sandbox) adoptable(spec faas.Spec) error {
+	have := s.record.Spec
+	for _, fixed := range []struct {
+		field string
+		same  bool
+	}{
+		{"image", have.Image == spec.Image},
+		{"disk_mb", have.ReadOnly || have.Resources.DiskMB == spec.Resources.DiskMB},
+		{"read_only", have.ReadOnly == spec.ReadOnly},
+		{"network", have.Network.Mode == spec.Network.Mode || isNone(have.Network) && isNone(spec.Network)},
+	} {
+		if !fixed.same {
+			return &faas.Error{Kind: faas.KindFailedPrecondition, Op: "adopt sandbox " + have.ID, Field: fixed.field,
+				Detail: "it differs from what the sandbox was made with"}
+		}
+	}
+	if !s.process.id.alive() {
+		return &faas.Error{Kind: faas.KindFailedPrecondition, Op: "adopt sandbox " + have.ID, Detail: "it does not run any more"}
+	}
+	return nil
+}
+
+func isNone(p faas.NetworkPolicy) bool { return p.Mode == "" || p.Mode == faas.NetworkNone }
+
+// setHostname enters the host name namespace of a process on a thread of its
+// own, which ends with it.
+func setHostname(pid int, name string) error {
+	result := make(chan error, 1)
+	go func() {
+		lockThreadForGood()
+		fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/ns/uts", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			result <- err
+			return
+		}
+		defer unix.Close(fd)
+		if err := unix.Setns(fd, unix.CLONE_NEWUTS); err != nil {
+			result <- fmt.Errorf("enter the host name namespace: %w", err)
+			return
+		}
+		result <- unix.Sethostname([]byte(name))
+	}()
+	return <-result
+}

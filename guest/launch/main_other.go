@@ -1,0 +1,6 @@
+//go:build !linux
+
+package launch
+
+// Main fails: sandboxes are made of Linux namespaces.
+func Main() int { return 1 }
