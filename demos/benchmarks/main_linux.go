@@ -30,6 +30,7 @@ type measurement struct {
 func measurements() []measurement {
 	return []measurement{
 		{"T1", warmExecute},
+		{"T5", coldCreate},
 		{"T10", idleMemory},
 		{"T12", streamOutput},
 	}

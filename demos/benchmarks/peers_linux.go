@@ -117,8 +117,7 @@ func newMountNamespace() (*mountNamespace, error) {
 		}
 	}()
 	if err := <-ready; err != nil {
-		ns.close()
-		return nil, err
+		return nil, errors.Join(err, ns.close())
 	}
 	return ns, nil
 }
@@ -141,9 +140,11 @@ func leaveCgroup2() error {
 	return nil
 }
 
-func (ns *mountNamespace) close() {
+// close ends the thread and with it the mounts.
+func (ns *mountNamespace) close() error {
 	close(ns.work)
 	<-ns.done
+	return nil
 }
 
 // wrap makes a contender run on the thread; the way there and back is not on

@@ -2,70 +2,90 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/faas-platform/faas/driver"
+	"github.com/faas-platform/faas/driver/oci"
 )
 
-// ociPeers are the OCI runtimes of this machine, each with the same bundle.
-func (b *bench) ociPeers(_ context.Context, dir string) (all []contender, missing []string, closeAll func(), err error) {
-	closeAll = func() {}
-	bundleDir, err := bundle(filepath.Join(dir, "bundle"), hardened(b.rootfs, "true"))
+// ociPeers are the OCI runtimes of this machine. Their bundle is the one that
+// the native driver makes for a sandbox of the benchmarks (mounts, seccomp,
+// namespaces, ids, capabilities), with `true` in place of the agent and with
+// the limits that the driver otherwise sets by itself. The sandbox that it was
+// taken from stays until closeAll: its root, an overlay like every sandbox's,
+// is theirs.
+func (b *bench) ociPeers(ctx context.Context, dir string) (all []contender, missing []string, closeAll func() error, err error) {
+	closeAll = func() error { return nil }
+	if _, err := exec.LookPath("runc"); err != nil || os.Geteuid() != 0 {
+		return nil, []string{"no runc run and no crun run beside it: they need root and an installed runc here"}, closeAll, nil
+	}
+	n, err := b.openNative(ctx, filepath.Base(dir), oci.LauncherRunc)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if path, err := exec.LookPath("runc"); err == nil {
-		all = append(all, ociRun("runc", path, bundleDir, filepath.Join(dir, "runc")))
-	} else {
-		missing = append(missing, "no runc on this machine")
-	}
-	path, err := exec.LookPath("crun")
+	made, err := n.create(ctx)
 	if err != nil {
-		return all, append(missing, "no crun on this machine"), closeAll, nil
+		return nil, nil, nil, errors.Join(err, n.driver.Close())
 	}
-	crun := ociRun("crun", path, bundleDir, filepath.Join(dir, "crun"))
+	closers := []func() error{func() error { return errors.Join(made.Destroy(ctx), n.driver.Close()) }}
+	closeAll = func() error {
+		var errs []error
+		for _, c := range closers {
+			errs = append(errs, c())
+		}
+		return errors.Join(errs...)
+	}
+	peer, err := peerSpec(n, made)
+	if err == nil {
+		var bundleDir string
+		bundleDir, err = bundle(filepath.Join(dir, "bundle"), peer)
+		all = append(all, ociRun("runc", "runc", bundleDir, filepath.Join(dir, "runc")))
+	}
+	if err != nil {
+		return nil, nil, nil, errors.Join(err, closeAll())
+	}
+	if _, err := exec.LookPath("crun"); err != nil {
+		return all, []string{"no crun on this machine"}, closeAll, nil
+	}
+	crun := ociRun("crun", "crun", filepath.Join(dir, "bundle"), filepath.Join(dir, "crun"))
 	if cgroupVersion() == "hybrid" {
 		ns, err := newMountNamespace()
 		if err != nil {
-			return nil, nil, nil, fmt.Errorf("crun: %w", err)
+			return nil, nil, nil, errors.Join(err, closeAll())
 		}
-		closeAll = ns.close
+		closers = append(closers, ns.close)
 		crun = ns.wrap(crun)
 	}
-	return append(all, crun), missing, closeAll, nil
+	return append(all, crun), nil, closeAll, nil
 }
 
-// hardened is the configuration of a sandbox as the platform makes it: every
-// namespace, no capabilities, no new privileges, limits.
-func hardened(rootfs string, argv ...string) *specs.Spec {
-	pids, memory, period, quota := int64(256), int64(512<<20), uint64(100000), int64(100000)
-	return &specs.Spec{
-		Version: "1.0.2",
-		Process: &specs.Process{
-			Args: argv, Cwd: "/", Env: []string{"PATH=/bin"}, NoNewPrivileges: true,
-			Capabilities: &specs.LinuxCapabilities{},
-		},
-		Root:     &specs.Root{Path: rootfs, Readonly: true},
-		Hostname: "sandbox",
-		Mounts: []specs.Mount{
-			{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
-			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
-			{Destination: "/tmp", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", "size=256m"}},
-		},
-		Linux: &specs.Linux{
-			UIDMappings: []specs.LinuxIDMapping{{HostID: 1 << 20, Size: 1 << 16}},
-			GIDMappings: []specs.LinuxIDMapping{{HostID: 1 << 20, Size: 1 << 16}},
-			Namespaces: []specs.LinuxNamespace{
-				{Type: specs.PIDNamespace}, {Type: specs.NetworkNamespace}, {Type: specs.IPCNamespace},
-				{Type: specs.UTSNamespace}, {Type: specs.MountNamespace}, {Type: specs.UserNamespace},
-			},
-			Resources: &specs.LinuxResources{
-				Memory: &specs.LinuxMemory{Limit: &memory},
-				CPU:    &specs.LinuxCPU{Period: &period, Quota: &quota},
-				Pids:   &specs.LinuxPids{Limit: &pids},
-			},
-		},
+// peerSpec turns a sandbox's configuration into that of a peer.
+func peerSpec(n *native, made driver.Sandbox) (*specs.Spec, error) {
+	sandboxDir := filepath.Join(n.dir, "sandboxes", made.ID())
+	content, err := os.ReadFile(filepath.Join(sandboxDir, "config.json"))
+	if err != nil {
+		return nil, err
 	}
+	peer := new(specs.Spec)
+	if err := json.Unmarshal(content, peer); err != nil {
+		return nil, fmt.Errorf("configuration of %s: %w", made.ID(), err)
+	}
+	peer.Process.Args = []string{"/bin/true"}
+	peer.Root.Path = filepath.Join(sandboxDir, peer.Root.Path)
+	limits := spec().Resources
+	memory, period, quota := limits.MemoryMB<<20, uint64(100000), int64(limits.CPUCores*100000)
+	peer.Linux.CgroupsPath = "" // the runtime's own choice: one for each container
+	peer.Linux.Resources = &specs.LinuxResources{
+		Memory: &specs.LinuxMemory{Limit: &memory},
+		CPU:    &specs.LinuxCPU{Period: &period, Quota: &quota},
+		Pids:   &specs.LinuxPids{Limit: &limits.PIDs},
+	}
+	return peer, nil
 }

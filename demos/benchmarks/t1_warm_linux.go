@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -32,7 +33,10 @@ func warmExecute(ctx context.Context, b *bench) ([]Figure, error) {
 	return figures, err
 }
 
-func measureWarm(ctx context.Context, b *bench, d *daemon) ([]Figure, error) {
+func measureWarm(ctx context.Context, b *bench, d *daemon) (figures []Figure, err error) {
+	if _, err := d.idle(ctx, warmPool); err != nil {
+		return nil, err
+	}
 	request := &api.ExecuteRequest{Command: api.Command{Args: []string{"true"}}, Runtime: faas.RuntimeNative}
 	ours := contender{name: "faas", perRound: warmPerRound, once: timed(func(ctx context.Context) error {
 		_, err := d.execute(ctx, request)
@@ -42,7 +46,7 @@ func measureWarm(ctx context.Context, b *bench, d *daemon) ([]Figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer closePeers()
+	defer func() { err = errors.Join(err, closePeers()) }()
 	all, err := interleave(ctx, warmRounds, time.Minute, append([]contender{ours}, peers...))
 	if err != nil {
 		return nil, err
@@ -98,11 +102,11 @@ func coldShare(ctx context.Context, d *daemon) (string, error) {
 
 // gateway starts a gateway whose default image is the common root file system.
 func (b *bench) gateway(ctx context.Context, name string, pool int) (*daemon, error) {
-	d, err := prepareDaemon(daemonOptions{program: b.program, dir: filepath.Join(b.dir, name), image: "bench", pool: pool})
+	d, err := prepareDaemon(daemonOptions{program: b.program, dir: filepath.Join(b.dir, name), image: imageName, pool: pool})
 	if err != nil {
 		return nil, err
 	}
-	if err := d.faas(ctx, "image", "import", b.rootfsTar, "bench"); err != nil {
+	if err := d.faas(ctx, "image", "import", b.rootfsTar, imageName); err != nil {
 		return nil, err
 	}
 	return d, d.start(ctx)
@@ -110,7 +114,7 @@ func (b *bench) gateway(ctx context.Context, name string, pool int) (*daemon, er
 
 // peers are the programs that run `true` in the same root file system, and
 // notes on those that this machine has not.
-func (b *bench) peers(ctx context.Context, dir string) (all []contender, missing []string, closeAll func(), err error) {
+func (b *bench) peers(ctx context.Context, dir string) (all []contender, missing []string, closeAll func() error, err error) {
 	all = []contender{command("spawn of /bin/true", filepath.Join(b.rootfs, "bin/busybox"), "true")}
 	if _, err := exec.LookPath("bwrap"); err == nil {
 		all = append(all, bwrapRun(b.rootfs, "/bin/true"))
