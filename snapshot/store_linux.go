@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/snapshot/chunk"
 )
 
 // Names below the store's directory.
@@ -38,6 +39,7 @@ type Store struct {
 	log   *slog.Logger
 	owner *os.File // locked while this process lives
 	name  string   // the owner's
+	cold  *chunk.Store
 
 	mu   sync.RWMutex
 	byID map[string]*Manifest // committed and not removed
@@ -46,6 +48,7 @@ type Store struct {
 // Options configures a Store.
 type Options struct {
 	Logger *slog.Logger // nil: discard
+	Cold   *chunk.Store // nil: snapshots are only hot
 }
 
 // Open opens or makes a store and removes what dead processes left aside.
@@ -58,7 +61,7 @@ func Open(dir string, opts Options) (*Store, error) {
 			return nil, fmt.Errorf("open snapshot store: %w", err)
 		}
 	}
-	s := &Store{dir: dir, log: opts.Logger, name: faas.NewID("own"), byID: map[string]*Manifest{}}
+	s := &Store{dir: dir, log: opts.Logger, cold: opts.Cold, name: faas.NewID("own"), byID: map[string]*Manifest{}}
 	owner, err := lockOwner(filepath.Join(dir, dirOwners, s.name))
 	if err != nil {
 		return nil, fmt.Errorf("open snapshot store: %w", err)
