@@ -177,13 +177,6 @@ func (g *Gateway) executeOperation(id, path, summary string) huma.Operation {
 	}
 }
 
-func exampleResponse() *api.ExecuteResponse {
-	return api.NewExecuteResponse(&faas.Result{
-		ID: "exec-0c7v4g6k1w0003f9a2m5d8r1t6", ExitCode: 3, Stdout: []byte("hello\n"), DurationMS: 1.8, QueuedMS: 0.4,
-		RuntimeUsed: faas.RuntimeNative, Usage: faas.Usage{CPUMS: 1, MaxMemoryBytes: 1 << 20},
-	})
-}
-
 // socketOperation describes the WebSocket.
 func socketOperation() huma.Operation {
 	return huma.Operation{

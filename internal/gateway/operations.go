@@ -17,8 +17,9 @@ import (
 // answer is the output of an operation with a JSON body.
 type answer[T any] struct{ Body T }
 
-// handle registers an operation with typed input and output.
-func handle[I, T any](g *Gateway, op huma.Operation, run func(context.Context, *I) (T, error)) {
+// handle registers an operation with typed input and output, and an example of
+// its answer.
+func handle[I, T any](g *Gateway, op huma.Operation, example T, run func(context.Context, *I) (T, error)) {
 	huma.Register(g.api, g.document(op), func(ctx context.Context, in *I) (*answer[T], error) {
 		body, err := run(ctx, in)
 		if err != nil {
@@ -26,6 +27,15 @@ func handle[I, T any](g *Gateway, op huma.Operation, run func(context.Context, *
 		}
 		return &answer[T]{body}, nil
 	})
+	described(g.api.OpenAPI().Paths[op.Path], op.Method).Responses["200"].Content["application/json"].Example = example
+}
+
+// described returns the description of the operation just registered.
+func described(item *huma.PathItem, method string) *huma.Operation {
+	if method == http.MethodPost {
+		return item.Post
+	}
+	return item.Get
 }
 
 // handleRaw registers an operation that reads and writes HTTP itself: one that
@@ -53,18 +63,19 @@ func (g *Gateway) register() {
 		Summary:     "Say whether the server works",
 		Description: "Needs no key. Never waits for a probe of the runtimes: one that is under way shows as `probing`.",
 		Security:    []map[string][]string{},
-	}, g.health)
+	}, exampleHealth, g.health)
 	handle(g, huma.Operation{
 		OperationID: "list-runtimes", Method: http.MethodGet, Path: api.PathRuntimes, Tags: []string{"server"},
 		Summary:     "List every runtime with what it can do here, and why not what it cannot",
 		Description: "Answers are at most a minute old; `refresh=true` probes again.",
 		Errors:      []int{http.StatusBadRequest, http.StatusUnauthorized},
-	}, g.listRuntimes)
+	}, exampleRuntimes, g.listRuntimes)
 	handle(g, huma.Operation{
 		OperationID: "get-metrics", Method: http.MethodGet, Path: api.PathMetrics, Tags: []string{"server"},
 		Summary: "Count what the project did since the server started",
 		Errors:  []int{http.StatusUnauthorized},
-	}, g.metrics)
+	}, exampleMetrics, g.metrics)
+	tidySchemas(g.api.OpenAPI().Components.Schemas.Map())
 	g.mux.HandleFunc("GET "+api.PathOpenAPI, g.serveOpenAPI)
 	g.mux.HandleFunc("GET "+api.PathDocs, serveDocs)
 }
@@ -93,7 +104,7 @@ func (g *Gateway) registerExecutions() {
 		OperationID: "list-executions", Method: http.MethodGet, Path: api.PathExecutions, Tags: []string{"executions"},
 		Summary: "List the project's executions, newest first",
 		Errors:  []int{http.StatusBadRequest, http.StatusUnauthorized},
-	}, func(ctx context.Context, in *executionsInput) (api.ExecutionList, error) {
+	}, api.ExecutionList{Executions: []faas.Execution{exampleExecution}, NextCursor: ""}, func(ctx context.Context, in *executionsInput) (api.ExecutionList, error) {
 		found, next, err := g.opts.Executor.Executions(ctx, identity(ctx).Project, in.Limit, in.Cursor)
 		if found == nil {
 			found = []faas.Execution{}
@@ -104,7 +115,7 @@ func (g *Gateway) registerExecutions() {
 		OperationID: "get-execution", Method: http.MethodGet, Path: api.PathExecutions + "/{id}", Tags: []string{"executions"},
 		Summary: "Show one execution",
 		Errors:  []int{http.StatusUnauthorized, http.StatusNotFound},
-	}, func(ctx context.Context, in *executionInput) (*faas.Execution, error) {
+	}, &exampleExecution, func(ctx context.Context, in *executionInput) (*faas.Execution, error) {
 		return g.execution(ctx, in.ID)
 	})
 	handle(g, huma.Operation{
@@ -112,7 +123,7 @@ func (g *Gateway) registerExecutions() {
 		Summary:     "End a running execution",
 		Description: "Answers with the execution when its processes are gone.",
 		Errors:      []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusConflict},
-	}, func(ctx context.Context, in *executionInput) (*faas.Execution, error) {
+	}, &exampleExecution, func(ctx context.Context, in *executionInput) (*faas.Execution, error) {
 		if _, err := g.execution(ctx, in.ID); err != nil {
 			return nil, err
 		}

@@ -1,0 +1,55 @@
+package gateway
+
+import (
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/api"
+)
+
+func exampleResponse() *api.ExecuteResponse {
+	return api.NewExecuteResponse(&faas.Result{
+		ID: "exec-0c7v4g6k1w0003f9a2m5d8r1t6", ExitCode: 3, Stdout: []byte("hello\n"), DurationMS: 1.8, QueuedMS: 0.4,
+		RuntimeUsed: faas.RuntimeNative, Usage: faas.Usage{CPUMS: 1, MaxMemoryBytes: 1 << 20},
+	})
+}
+
+// Examples of answers, for the description of the API.
+var (
+	exampleTime   = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	exampleHealth = api.Health{
+		Status: "ok", Version: "1.0.0", UptimeMS: 60000, Docker: true, Runtimes: []faas.Runtime{faas.RuntimeNative, faas.RuntimeDocker},
+	}
+	exampleRuntimes = api.RuntimeList{Runtimes: []faas.Capabilities{{
+		Runtime: faas.RuntimeNative, Available: true, Version: "1", ProbedAt: exampleTime, ProbeMS: 42,
+		Features: []faas.Capability{
+			{Feature: faas.FeatureExec, Available: true},
+			{Feature: faas.FeatureNetworkEgress, Reason: "needs root", Remedy: "run the server as root"},
+		},
+	}}}
+	exampleMetrics = api.Metrics{
+		TotalRequests: 120, Running: 2, AvgExecutionTimeMS: 8.5, ErrorRate: 0.01,
+		ExecutionsByRuntime: map[faas.Runtime]int64{faas.RuntimeNative: 119}, UptimeMS: 60000,
+	}
+	exampleExecution = faas.Execution{
+		ID: "exec-0c7v4g6k1w0003f9a2m5d8r1t6", Project: faas.DefaultProject, Status: faas.ExecutionRunning,
+		Command: []string{"sh", "-c", "echo hello"}, Image: faas.HostImage, Runtime: faas.RuntimeNative, Mode: faas.ModeEphemeral, CreatedAt: exampleTime,
+	}
+)
+
+// tidySchemas takes out what no operation refers to, and says what the types
+// cannot: that no list is ever null.
+func tidySchemas(all map[string]*huma.Schema) {
+	for _, unused := range []string{"ErrorModel", "ErrorDetail", "Command"} {
+		delete(all, unused)
+	}
+	for _, schema := range all {
+		for _, property := range schema.Properties {
+			if property.Type == huma.TypeArray {
+				property.Nullable = false
+			}
+		}
+	}
+}
