@@ -191,12 +191,24 @@ func within(t *testing.T, limit time.Duration, what string, holds func() error) 
 	}
 }
 
-// listening says whether anybody takes connections at an address.
-func listening(url string) bool {
-	conn, err := net.DialTimeout("tcp", strings.TrimPrefix(url, "http://"), time.Second)
-	if err != nil {
-		return false
+// answersWithin lets a time pass and says whether the daemon answered in it.
+func (in *installation) answersWithin(d time.Duration) bool {
+	in.t.Helper()
+	ctx, cancel := context.WithTimeout(in.t.Context(), d)
+	defer cancel()
+	for answered := false; ; {
+		request, err := in.request(ctx, http.MethodGet, api.PathHealth, nil)
+		if err != nil {
+			in.t.Fatal(err)
+		}
+		if response, err := in.client.Do(request); err == nil {
+			response.Body.Close()
+			answered = true
+		}
+		select {
+		case <-ctx.Done():
+			return answered
+		case <-time.After(time.Millisecond):
+		}
 	}
-	conn.Close()
-	return true
 }

@@ -99,15 +99,13 @@ func (in *installation) killStarting(random *rand.Rand, hits map[string]int) sce
 		before := in.look()
 		in.kill()
 		in.launch()
-		moment(random, 100*time.Millisecond)
+		answered := in.answersWithin(time.Duration(random.Int64N(int64(100 * time.Millisecond))))
 		in.signal(syscall.SIGSTOP)
 		s := in.look()
 		s.sandboxes = append(s.sandboxes, before.sandboxes...)
 		s.processes = append(s.processes, before.processes...)
-		// A listener that is there took its place before it was stopped.
-		answering := listening(in.url)
 		in.kill()
-		if !answering {
+		if !answered {
 			hits[phaseStarting]++
 			s.phases = []string{phaseStarting}
 			return s
