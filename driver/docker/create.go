@@ -37,7 +37,7 @@ const opCreate = "create docker sandbox"
 // agentCapabilities are those that the agent needs to act for every user
 // inside; it gives its children fewer.
 var agentCapabilities = []string{
-	"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
+	"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETGID", "SETPCAP", "SETUID",
 }
 
 // Create implements driver.Driver.

@@ -2,6 +2,7 @@ package docker
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -90,7 +91,12 @@ func openConnection(ctx context.Context, host, contextName string) (*connection,
 	if err != nil {
 		return nil, err
 	}
-	tr := &http.Transport{MaxIdleConns: 6, IdleConnTimeout: 30 * time.Second, DisableCompression: true}
+	// Without HTTP/2 the transport has no TLS settings, by which the client
+	// would take the engine for one that is spoken to in HTTPS.
+	tr := &http.Transport{
+		MaxIdleConns: 6, MaxIdleConnsPerHost: 6, IdleConnTimeout: 30 * time.Second, DisableCompression: true,
+		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{},
+	}
 	// The address is only a name here: every connection goes through dial. A
 	// socket's name keeps proxies of the environment out.
 	api, err := client.New(
@@ -209,11 +215,11 @@ func (c *connection) explain(ctx context.Context, limit time.Duration, err error
 			Err:    quiet{err},
 		}
 	case errors.Is(err, os.ErrNotExist):
-		return c.unreachable("there is no docker engine at "+c.ep.host+" (from "+c.ep.source+")", err)
+		return c.unreachable("there is no docker engine at "+c.ep.host+" (from "+c.ep.source+")", quiet{err})
 	case errors.Is(err, context.DeadlineExceeded):
 		return c.unreachable("the docker engine at "+c.ep.host+" did not answer within "+limit.String(), quiet{err})
 	case client.IsErrConnectionFailed(err) || isBrokenConnection(err):
-		return c.unreachable("the docker engine at "+c.ep.host+" cannot be reached or went away", err)
+		return c.unreachable("the docker engine at "+c.ep.host+" cannot be reached or went away", innermost(err))
 	}
 	return answered(err)
 }
@@ -253,6 +259,16 @@ func isBrokenConnection(err error) bool {
 	var opErr *net.OpError
 	return errors.As(err, &opErr) || (errors.As(err, &netErr) && netErr.Timeout()) ||
 		errors.Is(err, net.ErrClosed) || isEOF(err)
+}
+
+// innermost leaves the client's own words about the engine's address out,
+// which is only a name to it.
+func innermost(err error) error {
+	var opErr *net.OpError
+	if errors.As(err, &opErr) {
+		return opErr
+	}
+	return err
 }
 
 // quiet keeps a cause reachable whose text the detail already holds.
