@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/driver/oci/cgroup"
 )
 
 // command starts sandboxes with an OCI runtime's program. It needs root: the
@@ -180,12 +181,41 @@ func (c command) run(ctx context.Context, args []string) error {
 	}
 	cmd := exec.CommandContext(ctx, c.program, args...) //nolint:gosec // found by chooseLauncher
 	cmd.Stderr = out
-	if err := cmd.Run(); err != nil {
+	if c.runtime == LauncherCrun {
+		err = runWithoutUnified(cmd)
+	} else {
+		err = cmd.Run()
+	}
+	if err != nil {
 		message := make([]byte, maxStatus)
 		n, _ := out.ReadAt(message, 0) // what can be read is better than nothing
 		return fmt.Errorf("%s: %w: %s", c.runtime, err, bytes.TrimSpace(message[:n]))
 	}
 	return nil
+}
+
+// runWithoutUnified runs a program in a mount namespace of its own in which
+// version 2 control groups are not mounted where version 1's are too: crun
+// refuses to run where it sees both.
+func runWithoutUnified(cmd *exec.Cmd) error {
+	points, err := cgroup.HybridMounts()
+	if err != nil || len(points) == 0 {
+		return errors.Join(err, cmd.Run())
+	}
+	return onOwnThread(func() error { // a program starts in the namespaces of its thread
+		if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
+			return fmt.Errorf("make a mount namespace: %w", err)
+		}
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+			return err
+		}
+		for _, p := range points {
+			if err := unix.Unmount(p, unix.MNT_DETACH); err != nil {
+				return fmt.Errorf("unmount %s: %w", p, err)
+			}
+		}
+		return cmd.Run()
+	})
 }
 
 // remove makes the program forget the container. What it does not know is

@@ -3,6 +3,7 @@ package oci
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,7 +18,18 @@ import (
 // newNative opens a driver on directories of its own.
 func newNative(t testing.TB, launcher string) *Native {
 	t.Helper()
-	dir := t.TempDir()
+	dir, err := os.MkdirTemp("", "faas-oci-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.Chmod(dir, 0o711); err != nil { // OCI programs pass through as nobody
+		t.Fatal(err)
+	}
 	shift, err := IDShift()
 	if err != nil {
 		t.Fatal(err)
@@ -26,7 +38,8 @@ func newNative(t testing.TB, launcher string) *Native {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := NewNative(Options{Dir: filepath.Join(dir, "native"), Images: images, Launcher: launcher})
+	n, err := NewNative(Options{Dir: filepath.Join(dir, "native"), Images: images, Launcher: launcher,
+		Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,5 +102,40 @@ func TestCreateRunsCommands(t *testing.T) {
 	if code != 3 || !strings.HasPrefix(out, "hello\n0\n") {
 		t.Errorf("exit code %d, output %s", code, out)
 	}
-	_ = os.Getpid
+}
+
+func BenchmarkCreateExecDestroy(b *testing.B) {
+	for _, launcher := range []string{LauncherBuiltin, LauncherCrun, LauncherRunc} {
+		b.Run(launcher, func(b *testing.B) {
+			n := newNative(b, launcher)
+			if c := n.Probe(b.Context()); !c.Available {
+				b.Skip(c.Reason)
+			}
+			var created, executed, destroyed time.Duration
+			for b.Loop() {
+				start := time.Now()
+				s, err := n.Create(b.Context(), testSpec())
+				if err != nil {
+					b.Fatal(err)
+				}
+				made := time.Now()
+				client := guest.NewClient(s.Dial, guest.Options{Secret: s.Channel().Secret})
+				_, err = client.Run(b.Context(), guest.Command{Args: []string{"/bin/true"}}, nil, nil, nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				client.Close()
+				ran := time.Now()
+				if err := s.Destroy(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+				created += made.Sub(start)
+				executed += ran.Sub(made)
+				destroyed += time.Since(ran)
+			}
+			for name, d := range map[string]time.Duration{"create": created, "exec": executed, "destroy": destroyed} {
+				b.ReportMetric(float64(d.Microseconds())/1000/float64(b.N), name+"-ms")
+			}
+		})
+	}
 }

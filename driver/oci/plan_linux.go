@@ -21,6 +21,10 @@ const shmDivisor = 2
 // runSize bounds the tmpfs on /run/faas of a sandbox with a read-only root.
 const runSize = "size=1m,mode=0755"
 
+// specVersion is the version of the OCI runtime specification that our
+// configurations keep to: programs refuse newer ones than they know.
+const specVersion = "1.0.2"
+
 // plan is everything that a launcher needs to start one sandbox.
 type plan struct {
 	id     string
@@ -43,7 +47,7 @@ type plan struct {
 // configure makes the OCI runtime configuration of a sandbox.
 func (n *Native) configure(spec faas.Spec, root *image.RootFS, ids idMap) *specs.Spec {
 	return &specs.Spec{
-		Version: specs.Version,
+		Version: specVersion,
 		Process: &specs.Process{
 			Args: []string{agentPath}, Cwd: "/",
 			Env:             []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},

@@ -87,6 +87,9 @@ type handle struct {
 
 // openProcess opens a process, or returns errGone when it has ended.
 func openProcess(id processID) (*handle, error) {
+	if id.PID <= 0 {
+		return nil, errGone // it never started
+	}
 	fd, err := unix.PidfdOpen(id.PID, 0)
 	if errors.Is(err, unix.ESRCH) {
 		return nil, errGone

@@ -298,23 +298,17 @@ func (s *sandbox) adoptable(spec faas.Spec) error {
 
 func isNone(p faas.NetworkPolicy) bool { return p.Mode == "" || p.Mode == faas.NetworkNone }
 
-// setHostname enters the host name namespace of a process on a thread of its
-// own, which ends with it.
+// setHostname enters the host name namespace of a process.
 func setHostname(pid int, name string) error {
-	result := make(chan error, 1)
-	go func() {
-		lockThreadForGood()
+	return onOwnThread(func() error {
 		fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/ns/uts", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
-			result <- err
-			return
+			return err
 		}
 		defer unix.Close(fd)
 		if err := unix.Setns(fd, unix.CLONE_NEWUTS); err != nil {
-			result <- fmt.Errorf("enter the host name namespace: %w", err)
-			return
+			return fmt.Errorf("enter the host name namespace: %w", err)
 		}
-		result <- unix.Sethostname([]byte(name))
-	}()
-	return <-result
+		return unix.Sethostname([]byte(name))
+	})
 }

@@ -51,8 +51,10 @@ type workspace struct {
 
 // openWorkspace makes the directories and the owner.
 func openWorkspace(dir string) (*workspace, error) {
+	// Others may pass through, not look: OCI programs reach a sandbox's root
+	// as a user that is nobody here.
 	for _, sub := range []string{sandboxesDir, ownersDir, agentsDir} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o711); err != nil { //nolint:gosec
 			return nil, err
 		}
 	}

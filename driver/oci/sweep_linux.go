@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -17,10 +16,6 @@ import (
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/driver/oci/cgroup"
 )
-
-// lockThreadForGood binds the goroutine to its thread, which ends with it and
-// is never used for anything else.
-func lockThreadForGood() { runtime.LockOSThread() }
 
 // Sweep removes the sandboxes of dead processes that keep rejects, in
 // whatever state they were left, and returns their ids.

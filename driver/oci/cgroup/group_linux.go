@@ -175,7 +175,7 @@ func (g *Group) Kill(ctx context.Context) error {
 func (g *Group) Remove(ctx context.Context) error {
 	return untilDone(ctx, func() (bool, error) {
 		busy := false
-		for _, dir := range g.tree.directories() {
+		for _, dir := range g.tree.every {
 			err := syscall.Rmdir(filepath.Join(dir, g.name))
 			switch {
 			case err == nil, errors.Is(err, syscall.ENOENT):
@@ -191,7 +191,7 @@ func (g *Group) Remove(ctx context.Context) error {
 
 // Exists says whether anything of the group is there.
 func (g *Group) Exists() bool {
-	for _, dir := range g.tree.directories() {
+	for _, dir := range g.tree.every {
 		if _, err := os.Stat(filepath.Join(dir, g.name)); err == nil {
 			return true
 		}

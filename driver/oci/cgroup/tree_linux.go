@@ -21,6 +21,9 @@ type Tree struct {
 	dirs map[Controller]string
 	// unified is true when dirs is one version 2 directory.
 	unified bool
+	// every is the faas/ directory of every mounted hierarchy, also of those
+	// whose controllers are not used here: other programs make groups there.
+	every []string
 	// missing says why a controller cannot be used.
 	missing map[Controller]string
 }
@@ -49,10 +52,10 @@ type hierarchy struct {
 func open(mounts []hierarchy, own map[string]string, root bool) (*Tree, error) {
 	t := &Tree{dirs: map[Controller]string{}, missing: map[Controller]string{}}
 	for _, h := range mounts {
-		if h.unified {
-			continue
+		t.every = append(t.every, filepath.Join(h.mountPoint, subtree))
+		if !h.unified {
+			t.openLegacy(h, root)
 		}
-		t.openLegacy(h, root)
 	}
 	if len(t.dirs) > 0 {
 		return t, nil
@@ -102,6 +105,7 @@ func (t *Tree) openUnified(h hierarchy, own string, root bool) error {
 		return fmt.Errorf("read the controllers of %s: %w", parent, err)
 	}
 	dir := filepath.Join(parent, subtree)
+	t.every = []string{dir}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make control group: %w", err)
 	}
@@ -196,7 +200,7 @@ func (t *Tree) Describe() string {
 // Names lists the groups of the tree, from any of its hierarchies.
 func (t *Tree) Names() ([]string, error) {
 	var names []string
-	for _, dir := range t.directories() {
+	for _, dir := range t.every {
 		entries, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
@@ -229,6 +233,28 @@ func (t *Tree) reasons() string {
 		}
 	}
 	return strings.Join(all, "; ")
+}
+
+// HybridMounts returns where version 2 is mounted on a machine that has
+// version 1 too; none on others.
+func HybridMounts() ([]string, error) {
+	mounts, err := readMounts("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	var points []string
+	legacy := false
+	for _, h := range mounts {
+		if h.unified {
+			points = append(points, h.mountPoint)
+		} else {
+			legacy = true
+		}
+	}
+	if !legacy {
+		return nil, nil
+	}
+	return points, nil
 }
 
 // readMounts lists the control group hierarchies of a mountinfo file.
