@@ -35,7 +35,7 @@ type runCommand struct {
 	Tty           bool              `short:"t" help:"Give the command a terminal."`
 	AllowDegraded bool              `help:"Accept a weaker substitute, which is named on standard error."`
 
-	Command []string `arg:"" passthrough:"" help:"The command, run as it is."`
+	Command []string `arg:"" passthrough:"partial" help:"The command, run as it is."`
 }
 
 // maxFiles bounds what --file reads into memory.
