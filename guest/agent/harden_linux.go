@@ -3,8 +3,11 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -29,7 +32,8 @@ type Protection struct {
 	// Missing names, for an operator, what could not be had and why.
 	Missing []string
 
-	oom *os.File // the agent's oom_score_adj; nil: it cannot be lowered
+	oom           *os.File // the agent's oom_score_adj; nil: it cannot be changed
+	own, children string   // what it is, and what children get
 }
 
 // Harden sets the agent apart from its children: no new privileges for them,
@@ -49,10 +53,7 @@ func Harden() Protection {
 		}
 	}
 	missing("close-on-exec", unix.CloseRange(3, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC))
-	p.oom, _ = protectFromOOM() //nolint:errcheck // reported below
-	if p.oom == nil {
-		missing("out-of-memory protection", errors.New("not permitted"))
-	}
+	missing("out-of-memory protection", p.protectFromOOM())
 	missing("no new privileges", allThreads(unix.PR_SET_NO_NEW_PRIVS, 1))
 	missing("bounding set", dropBounding())
 	missing("inheritable capabilities", clearInheritable())
@@ -107,29 +108,44 @@ func clearInheritable() error {
 const (
 	oomNever  = "-1000" // the kernel never picks it
 	oomNormal = "0"
+	oomFirst  = "500" // picked before what has no score of its own
 )
 
-func protectFromOOM() (*os.File, error) {
-	f, err := os.OpenFile("/proc/self/oom_score_adj", os.O_WRONLY, 0)
+// protectFromOOM makes the kernel prefer the agent's children as victims. An
+// agent that may not lower its own score raises theirs: without privilege a
+// child comes back to the agent's score, and never below it.
+func (p *Protection) protectFromOOM() error {
+	f, err := os.OpenFile("/proc/self/oom_score_adj", os.O_RDWR, 0)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if _, err := f.WriteString(oomNever); err != nil {
+	had := make([]byte, 8)
+	n, err := f.ReadAt(had, 0)
+	if err != nil && err != io.EOF {
 		f.Close() //nolint:errcheck // not used
-		return nil, err
+		return err
 	}
-	return f, nil
+	p.oom, p.own, p.children = f, oomNever, oomNormal
+	if _, err := f.WriteAt([]byte(oomNever), 0); err == nil {
+		return nil
+	}
+	p.own, p.children = strings.TrimSpace(string(had[:n])), oomFirst
+	if score, err := strconv.Atoi(p.own); err != nil || score >= 500 {
+		p.oom = nil
+		return errors.Join(err, errors.New("the agent is among the first victims itself"), f.Close())
+	}
+	return nil
 }
 
-// expose makes the agent an ordinary victim while it forks, since children
+// expose makes the agent a victim like its children while it forks, since they
 // inherit the score; restore takes that back.
 func (p Protection) expose() (restore func()) {
 	if p.oom == nil {
 		return func() {}
 	}
-	p.oom.WriteString(oomNormal) //nolint:errcheck // raising is always permitted
+	p.oom.WriteAt([]byte(p.children), 0) //nolint:errcheck // raising is always permitted
 	return func() {
-		p.oom.WriteString(oomNever) //nolint:errcheck // it was permitted before
+		p.oom.WriteAt([]byte(p.own), 0) //nolint:errcheck // it was permitted before
 	}
 }
 
