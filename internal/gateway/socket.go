@@ -93,9 +93,13 @@ func (s *socket) serve(ctx context.Context, cancel context.CancelFunc) {
 	if s.binary {
 		e.req.Stdout = s.binaryOutput(ctx)
 	}
+	// Reading goes on when ctx ends: a read that is cut short closes the
+	// connection, and the client is still to be told why its command ended.
+	reading, stopReading := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopReading()
 	var owned sync.WaitGroup
 	owned.Go(func() {
-		input.read(ctx)
+		input.read(reading)
 		cancel() // the client is gone: so is its command
 	})
 	owned.Go(func() { s.beat(ctx) })
@@ -107,6 +111,7 @@ func (s *socket) serve(ctx context.Context, cancel context.CancelFunc) {
 	s.finish(ctx, result, err)
 	input.close()
 	cancel()
+	stopReading()
 	owned.Wait()
 }
 
@@ -160,8 +165,17 @@ func orDefault(n, fallback uint16) uint16 {
 	return n
 }
 
-// finish says how it ended and closes the connection in order.
+// farewell bounds the last words to a client that does not read any more.
+const farewell = 5 * time.Second
+
+// finish says how it ended and closes the connection in order. Its words are
+// bounded only where ctx has ended: otherwise a slow reader gets all of them.
 func (s *socket) finish(ctx context.Context, result *faas.Result, err error) {
+	if ctx.Err() != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), farewell)
+		defer cancel()
+	}
 	if err != nil {
 		problem, _ := problemOf(err, s.requestID)
 		s.g.logFailure(ctx, problem, err)
