@@ -20,7 +20,7 @@ const maxWindow = 128 << 20
 
 // ratioFrom is the unpacked size in bytes from which on the ratio of unpacked
 // to packed size counts: small files of zeros are harmless.
-const ratioFrom = 1 << 30
+const ratioFrom = 256 << 20
 
 // decompress returns the tar stream in r, whichever compression it is in.
 func decompress(r io.Reader) (io.ReadCloser, error) {

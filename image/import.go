@@ -110,6 +110,9 @@ type importer struct {
 
 // file imports an archive of either kind.
 func (im *importer) file(f *os.File) (*Image, error) {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, storeError("read", f.Name(), err)
+	}
 	nested, err := im.isNested(f)
 	if err != nil {
 		return nil, err
@@ -184,7 +187,7 @@ func (im *importer) isNested(f io.Reader) (bool, error) {
 		case path == layoutFile || path == dockerManifest:
 			marked = true
 		case top == "" || top == "blobs" || top == "index.json" || top == "repositories":
-		case len(top) >= 64 && strings.Trim(top[:64], "0123456789abcdef") == "" && (len(top) == 64 || top[64:] == ".json"):
+		case isHash(strings.TrimPrefix(top, "sha256:")):
 		default:
 			marked = false
 			return io.EOF
@@ -192,6 +195,12 @@ func (im *importer) isNested(f io.Reader) (bool, error) {
 		return nil
 	})
 	return marked, err
+}
+
+// isHash says whether a name is a sha256 hash, with or without an extension.
+func isHash(name string) bool {
+	hex, _, _ := strings.Cut(name, ".")
+	return validDigest("sha256:" + hex)
 }
 
 // spread writes one entry of an archive of images below root, whose methods

@@ -50,7 +50,7 @@ type Limits struct {
 	MaxEntries   int64 // of a layer; 2 million
 	MaxBytes     int64 // of a layer, unpacked; 64 GiB
 	MaxBlobBytes int64 // of a layer, as stored in the registry; 32 GiB
-	// MaxRatio bounds unpacked to packed size from the first GiB on; 250.
+	// MaxRatio bounds unpacked to packed size from 256 MiB on; 250.
 	MaxRatio int64
 	MaxDepth int // path components of an entry; 256
 }
