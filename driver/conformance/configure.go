@@ -15,6 +15,7 @@ func configureChecks() []Check {
 	return []Check{
 		{Name: "configure/hostname", UserFacing: true, Run: checkHostname, Isolates: true},
 		{Name: "configure/identity", Run: checkIdentity, Isolates: true},
+		{Name: "configure/rename", Features: []faas.Feature{faas.FeatureUserNamespace}, Run: checkRename, Isolates: true},
 		{Name: "configure/environment-and-secrets", Run: checkSecrets, Isolates: true},
 		{Name: "configure/channel-secret", Run: checkRotation},
 		{Name: "configure/wrong-secret", UserFacing: true, Run: checkWrongSecret},
@@ -43,7 +44,7 @@ func checkIdentity(ctx context.Context, env *Env) error {
 		return err
 	}
 	want := guest.Identity{
-		ID: faas.NewID(faas.PrefixInstance), Project: "a-project", Hostname: "renamed",
+		ID: faas.NewID(faas.PrefixInstance), Project: "a-project",
 		MachineID: strings.Repeat("0123456789abcdef", 2), Labels: map[string]string{"key": "value"},
 	}
 	done, err := b.client.Configure(ctx, guest.Configuration{Identity: &want})
@@ -64,10 +65,26 @@ func checkIdentity(ctx context.Context, env *Env) error {
 	if got.ID != want.ID || got.Project != want.Project || got.Labels["key"] != "value" {
 		return fmt.Errorf("/run/faas/instance.json holds %+v, want %+v", got, want)
 	}
-	return firstError(
-		func() error { return b.expect(ctx, "uname -n", "renamed") },
-		func() error { return b.expect(ctx, "cat /etc/machine-id", want.MachineID) },
-	)
+	return b.expect(ctx, "cat /etc/machine-id", want.MachineID)
+}
+
+// checkRename gives a running sandbox another host name, which takes an agent
+// with privileges of its own: those of a user namespace.
+func checkRename(ctx context.Context, env *Env) error {
+	b, err := env.create(ctx)
+	if err != nil {
+		return err
+	}
+	done, err := b.client.Configure(ctx, guest.Configuration{
+		Identity: &guest.Identity{ID: faas.NewID(faas.PrefixInstance), Project: faas.DefaultProject, Hostname: "renamed"},
+	})
+	if err != nil {
+		return err
+	}
+	if len(done.Skipped) > 0 {
+		return fmt.Errorf("of the identity the agent skipped %v", done.Skipped)
+	}
+	return b.expect(ctx, "uname -n", "renamed")
 }
 
 func checkSecrets(ctx context.Context, env *Env) error {
