@@ -59,6 +59,8 @@ func (d *Driver) Create(ctx context.Context, spec faas.Spec) (driver.Sandbox, er
 		defer cancel()
 		if undoErr := s.Destroy(undo); undoErr != nil {
 			d.log.Warn("a failed sandbox could not be removed; Sweep will", "sandbox", spec.ID, "error", undoErr)
+			undoErr = s.update(func(rec *record) { rec.Owner = "" })
+			err = errors.Join(err, undoErr)
 		}
 		return nil, opError(opCreate, "sandbox "+spec.ID, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sort"
+	"time"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
@@ -31,7 +32,11 @@ func (d *Driver) Sweep(ctx context.Context, keep func(id string) bool) ([]string
 		if keep(id) {
 			continue
 		}
-		if err := d.removeSandbox(ctx, id, rec); err != nil {
+		err := d.awaitCreation(ctx, id, &rec)
+		if err == nil {
+			err = d.removeSandbox(ctx, id, rec)
+		}
+		if err != nil {
 			errs = append(errs, opError(opSweep, "sandbox "+id, err))
 			continue
 		}
@@ -46,6 +51,40 @@ func (d *Driver) Sweep(ctx context.Context, keep func(id string) bool) ([]string
 	d.owner.forgetDead()
 	sort.Strings(removed)
 	return removed, errors.Join(errs...)
+}
+
+// creationLag is how long an engine may need to finish making a container
+// whose caller has died.
+const creationLag = time.Second
+
+// awaitCreation gives an engine that was making the sandbox's container when
+// its caller died the time to finish. What comes later still, the next Sweep
+// finds by its label.
+func (d *Driver) awaitCreation(ctx context.Context, id string, rec *record) error {
+	if rec.Container != "" || time.Since(rec.CreatedAt) > changeTimeout {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, creationLag)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		info, err := d.engine.inspect(ctx, d.containerName(id))
+		switch {
+		case err == nil:
+			rec.Container = info.ID
+			return nil
+		case ctx.Err() != nil:
+			return nil
+		case !errors.Is(err, faas.ErrNotFound):
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // ours lists the containers of this installation.
@@ -64,16 +103,19 @@ func (d *Driver) ourFilter() client.Filters {
 }
 
 // leftovers picks what no living process owns: sandboxes, by their record or
-// their container, and containers of probes. A record is newer than a label:
-// it names the process that recovered the sandbox.
+// their container, and containers of probes. A record exists from before the
+// container until after it, and names the process that answers for the sandbox
+// now; a container without one, in a list made before, is a leftover of a
+// creation that outlived its caller.
 func (d *Driver) leftovers(found []container.Summary) (map[string]record, []string, error) {
 	sandboxes := map[string]record{}
+	labelled := map[string]string{}
 	var carriers []string
 	for _, c := range found {
 		owner, id := c.Labels[LabelOwner], c.Labels[LabelSandbox]
 		switch {
 		case c.Labels[LabelRole] == roleSandbox && validName(id):
-			sandboxes[id] = record{Container: c.ID, Owner: owner}
+			sandboxes[id], labelled[id] = record{Container: c.ID}, owner
 		case c.Labels[LabelRole] == roleProbe && !d.owner.alive(owner):
 			carriers = append(carriers, c.ID)
 		}
@@ -89,7 +131,7 @@ func (d *Driver) leftovers(found []container.Summary) (map[string]record, []stri
 		}
 		if err != nil {
 			d.log.Warn("a sandbox's record cannot be read", "sandbox", id, "error", err)
-			rec = record{}
+			rec = record{Owner: labelled[id]}
 		}
 		if rec.Container == "" {
 			rec.Container = sandboxes[id].Container
@@ -97,7 +139,7 @@ func (d *Driver) leftovers(found []container.Summary) (map[string]record, []stri
 		sandboxes[id] = rec
 	}
 	for id, rec := range sandboxes {
-		if d.owner.alive(rec.Owner) {
+		if rec.Owner != "" && d.owner.alive(rec.Owner) {
 			delete(sandboxes, id)
 		}
 	}
