@@ -103,7 +103,8 @@ func (b *box) run(ctx context.Context, cmd guest.Command, stdin io.Reader) (outp
 	return out, nil
 }
 
-// shell runs a script by sh.
+// shell runs a script by sh in the root directory. Scripts name files relative
+// to it where they can: a test double has its root elsewhere.
 func (b *box) shell(ctx context.Context, script string) (output, error) {
 	return b.run(ctx, guest.Command{Args: []string{"sh", "-c", script}}, nil)
 }

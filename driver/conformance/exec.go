@@ -25,8 +25,8 @@ func execChecks() []Check {
 		{Name: "exec/ended-by-signal", Run: checkEndedBySignal},
 		{Name: "exec/signal-to-group", UserFacing: true, Run: checkSignalToGroup},
 		{Name: "exec/environment", UserFacing: true, Run: checkEnvironment},
-		{Name: "exec/working-directory", Run: checkWorkingDirectory},
-		{Name: "exec/user", UserFacing: true, Run: checkUser},
+		{Name: "exec/working-directory", Isolates: true, Run: checkWorkingDirectory},
+		{Name: "exec/user", Isolates: true, UserFacing: true, Run: checkUser},
 		{Name: "exec/command-missing", Run: checkCommandMissing},
 		{Name: "exec/binary-output", Run: checkBinaryOutput},
 		{Name: "exec/large-output", UserFacing: true, Run: checkLargeOutput},
@@ -211,11 +211,11 @@ func checkCommandMissing(ctx context.Context, env *Env) error {
 	if err != nil {
 		return err
 	}
-	if err := b.expect(ctx, "echo text > /tmp/not-executable; echo made", "made"); err != nil {
+	if err := b.expect(ctx, "echo text > tmp/not-executable; echo made", "made"); err != nil {
 		return err
 	}
 	kinds := []faas.Kind{faas.KindNotFound, faas.KindInvalidArgument, faas.KindFailedPrecondition, faas.KindPermissionDenied}
-	for _, args := range [][]string{{"no-such-command-here"}, {"/no/such/path"}, {"/tmp"}, {"/tmp/not-executable"}, {""}, {}} {
+	for _, args := range [][]string{{"no-such-command-here"}, {"/no/such/path"}, {"/tmp"}, {"./tmp/not-executable"}, {""}, {}} {
 		_, err := b.run(ctx, guest.Command{Args: args}, nil)
 		if err := wantKind(fmt.Sprintf("command %q", args), err, kinds...); err != nil {
 			return err

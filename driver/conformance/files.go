@@ -74,8 +74,8 @@ func checkWriteRead(ctx context.Context, env *Env) error {
 	return firstError(
 		func() error { return b.write(ctx, path, text, guest.WriteOptions{}) },
 		func() error { return b.wantFile(ctx, path, 0, -1, text) },
-		func() error { return b.expect(ctx, "wc -c < '/tmp/a file'", fmt.Sprint(len(text))) },
-		func() error { return b.expect(ctx, "echo from a command > /tmp/made; echo done", "done") },
+		func() error { return b.expect(ctx, "wc -c < 'tmp/a file'", fmt.Sprint(len(text))) },
+		func() error { return b.expect(ctx, "echo from a command > tmp/made; echo done", "done") },
 		func() error { return b.wantFile(ctx, "/tmp/made", 0, -1, "from a command\n") },
 		func() error { return b.write(ctx, "/tmp/empty", "", guest.WriteOptions{}) },
 		func() error { return b.wantFile(ctx, "/tmp/empty", 0, -1, "") },
@@ -143,7 +143,7 @@ func checkReplaceAtomic(ctx context.Context, env *Env) error {
 	return firstError(
 		func() error { return b.wantFile(ctx, "/tmp/dir/kept", 0, -1, "old") },
 		func() error {
-			return eventually(ctx, func() error { return b.expect(ctx, "ls -A /tmp/dir", "kept") })
+			return eventually(ctx, func() error { return b.expect(ctx, "ls -A tmp/dir", "kept") })
 		},
 		func() error { return b.write(ctx, "/tmp/dir/kept", "new content", guest.WriteOptions{}) },
 		func() error { return b.wantFile(ctx, "/tmp/dir/kept", 0, -1, "new content") },
@@ -186,7 +186,7 @@ func checkModeOwnerParents(ctx context.Context, env *Env) error {
 	if err := wantKind("a write below a missing directory", err, faas.KindNotFound); err != nil {
 		return err
 	}
-	out, err := b.run(ctx, guest.Command{Args: []string{"/tmp/p/q/tool"}, User: "1234:2345"}, nil)
+	out, err := b.run(ctx, guest.Command{Args: []string{"./tmp/p/q/tool"}, User: "1234:2345"}, nil)
 	if err != nil {
 		return err
 	}
@@ -207,7 +207,7 @@ func checkLargeFile(ctx context.Context, env *Env) error {
 		return err
 	}
 	sum := sha256.Sum256(data)
-	if err := b.expect(ctx, "sha256sum < /tmp/large | cut -c1-64", fmt.Sprintf("%x", sum)); err != nil {
+	if err := b.expect(ctx, "sha256sum < tmp/large | cut -c1-64", fmt.Sprintf("%x", sum)); err != nil {
 		return err
 	}
 	r, info, err := b.client.ReadFile(ctx, "/tmp/large", 0, -1)
@@ -277,7 +277,7 @@ func checkSymlinks(ctx context.Context, env *Env) error {
 	if err != nil {
 		return err
 	}
-	err = b.expect(ctx, "cd /tmp; echo text > target; ln -s target link; mkdir full; echo x > full/x; ln -s full dirlink; ln -s /nowhere dangling; echo made", "made")
+	err = b.expect(ctx, "cd tmp; echo text > target; ln -s target link; mkdir full; echo x > full/x; ln -s full dirlink; ln -s /nowhere dangling; echo made", "made")
 	if err != nil {
 		return err
 	}

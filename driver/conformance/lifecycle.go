@@ -239,7 +239,7 @@ func checkCreateMany(ctx context.Context, env *Env) error {
 		if err := b.write(ctx, "/tmp/own", want, guest.WriteOptions{}); err != nil {
 			return err
 		}
-		if err := b.expect(ctx, "cat /tmp/own", want); err != nil {
+		if err := b.expect(ctx, "cat tmp/own", want); err != nil {
 			return err
 		}
 		return b.Destroy(ctx)

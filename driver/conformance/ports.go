@@ -23,8 +23,8 @@ func portChecks() []Check {
 	}
 }
 
-// intruder is where installProgram puts the program inside.
-const intruder = "/tmp/intruder"
+// intruder is where installProgram puts the program, seen from the root.
+const intruder = "./tmp/intruder"
 
 // installProgram uploads the intruder program.
 func (e *Env) installProgram(ctx context.Context, b *box) error {
@@ -33,7 +33,7 @@ func (e *Env) installProgram(ctx context.Context, b *box) error {
 		return err
 	}
 	defer f.Close() //nolint:errcheck // read only
-	if _, err := b.client.WriteFile(ctx, intruder, f, guest.WriteOptions{Mode: 0o755}); err != nil {
+	if _, err := b.client.WriteFile(ctx, "/tmp/intruder", f, guest.WriteOptions{Mode: 0o755}); err != nil {
 		return fmt.Errorf("upload the intruder program: %w", err)
 	}
 	return nil
@@ -153,7 +153,7 @@ func checkPortUnix(ctx context.Context, env *Env) error {
 	if err != nil {
 		return err
 	}
-	run, err := b.start(ctx, guest.Command{Args: []string{intruder, "echo", "unix", "/tmp/server.sock"}})
+	run, err := b.start(ctx, guest.Command{Args: []string{intruder, "echo", "unix", "tmp/server.sock"}})
 	if err != nil {
 		return err
 	}

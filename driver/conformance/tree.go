@@ -21,7 +21,7 @@ func treeChecks() []Check {
 		{Name: "tree/hostile-archive", Features: files, Run: checkHostileArchive},
 		{Name: "tree/broken-archive", Features: files, Run: checkBrokenArchive},
 		{Name: "tree/watch", Features: files, UserFacing: true, Run: checkWatch},
-		{Name: "tree/read-only-root", Features: files, Run: checkReadOnlyRoot},
+		{Name: "tree/read-only-root", Features: files, Isolates: true, Run: checkReadOnlyRoot},
 	}
 }
 
@@ -30,7 +30,7 @@ func checkTreeRoundTrip(ctx context.Context, env *Env) error {
 	if err != nil {
 		return err
 	}
-	const prepare = `mkdir -p /tmp/tree/sub/empty; cd /tmp/tree; echo text > sub/file; chmod 640 sub/file
+	const prepare = `mkdir -p tmp/tree/sub/empty; cd tmp/tree; echo text > sub/file; chmod 640 sub/file
 ln sub/file hard; ln -s sub/file soft; head -c 200000 /dev/zero > zeros; chown 1234:2345 zeros; chmod 4755 zeros; echo made`
 	if err := a.expect(ctx, prepare, "made"); err != nil {
 		return err
@@ -51,7 +51,7 @@ ln sub/file hard; ln -s sub/file soft; head -c 200000 /dev/zero > zeros; chown 1
 	if err := b.client.TarIn(ctx, "/tmp/copy", bytes.NewReader(archive)); err != nil {
 		return err
 	}
-	return b.expect(ctx, `cd /tmp/copy; cat sub/file hard soft; wc -c < zeros; test sub/file -ef hard && test -h soft && test -d sub/empty && echo links
+	return b.expect(ctx, `cd tmp/copy; cat sub/file hard soft; wc -c < zeros; test sub/file -ef hard && test -h soft && test -d sub/empty && echo links
 ls -ln zeros | awk '{print $1, $3, $4}'; ls -l sub/file | cut -c1-10`,
 		"text\ntext\ntext\n200000\nlinks\n-rwsr-xr-x 1234 2345\n-rw-r-----")
 }
@@ -83,7 +83,7 @@ func checkHostileArchive(ctx context.Context, env *Env) error {
 	if err != nil {
 		return err
 	}
-	if err := b.expect(ctx, "mkdir /tmp/outside; echo original > /tmp/outside/file; echo made", "made"); err != nil {
+	if err := b.expect(ctx, "mkdir tmp/outside; echo original > tmp/outside/file; echo made", "made"); err != nil {
 		return err
 	}
 	file := func(name string) tar.Header { return tar.Header{Typeflag: tar.TypeReg, Name: name} }
@@ -101,7 +101,7 @@ func checkHostileArchive(ctx context.Context, env *Env) error {
 		archiveOf(link(tar.TypeLink, "hard2", "/tmp/outside/file"), file("hard2")),
 	} {
 		b.client.TarIn(ctx, "/tmp/inside", archive) //nolint:errcheck // refusing is as good as containing
-		if err := b.expect(ctx, "cat /tmp/outside/file; ls -A /tmp/outside", "original\nfile"); err != nil {
+		if err := b.expect(ctx, "cat tmp/outside/file; ls -A tmp/outside", "original\nfile"); err != nil {
 			return fmt.Errorf("an archive reached outside its directory: %w", err)
 		}
 	}
@@ -139,7 +139,7 @@ func checkWatch(ctx context.Context, env *Env) error {
 	if err != nil {
 		return err
 	}
-	if err := b.expect(ctx, "cd /tmp/watched; echo x > made; echo y >> below/deep; mv made moved; rm moved; echo done", "done"); err != nil {
+	if err := b.expect(ctx, "cd tmp/watched; echo x > made; echo y >> below/deep; mv made moved; rm moved; echo done", "done"); err != nil {
 		return err
 	}
 	wanted := []string{"created made", "created deep", "modified deep", "removed moved"}

@@ -164,7 +164,7 @@ func (s *suite) childRecover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := ask(ctx, again, "cat /tmp/by-parent; echo child > /tmp/by-child", "parent"); err != nil {
+	if err := ask(ctx, again, "cat tmp/by-parent; echo child > tmp/by-child", "parent"); err != nil {
 		return err
 	}
 	say("recovered")
@@ -177,7 +177,7 @@ func (s *suite) childCreate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := ask(ctx, made, "echo child > /tmp/by-child; echo made", "made"); err != nil {
+	if err := ask(ctx, made, "echo child > tmp/by-child; echo made", "made"); err != nil {
 		return err
 	}
 	text, err := json.Marshal(made.Handle())
@@ -224,7 +224,7 @@ func (s *suite) recoverInAnother(ctx context.Context, env *conformance.Env) (err
 		return err
 	}
 	defer func() { err = errors.Join(err, made.Destroy(context.WithoutCancel(ctx))) }()
-	if err := ask(ctx, made, "echo parent > /tmp/by-parent; echo made", "made"); err != nil {
+	if err := ask(ctx, made, "echo parent > tmp/by-parent; echo made", "made"); err != nil {
 		return err
 	}
 	handle := made.Handle()
@@ -243,7 +243,7 @@ func (s *suite) recoverInAnother(ctx context.Context, env *conformance.Env) (err
 	if err := c.cmd.Wait(); err != nil {
 		return fmt.Errorf("the other process: %w", err)
 	}
-	return ask(ctx, made, "cat /tmp/by-child", "child")
+	return ask(ctx, made, "cat tmp/by-child", "child")
 }
 
 // recoverAfterKill recovers the sandbox of a process that was killed.
@@ -266,7 +266,7 @@ func (s *suite) recoverAfterKill(ctx context.Context, env *conformance.Env) (err
 	if err != nil {
 		return fmt.Errorf("recover what a killed process made: %w", err)
 	}
-	if err := ask(ctx, again, "cat /tmp/by-child", "child"); err != nil {
+	if err := ask(ctx, again, "cat tmp/by-child", "child"); err != nil {
 		return errors.Join(err, again.Destroy(context.WithoutCancel(ctx)))
 	}
 	if err := again.Destroy(ctx); err != nil {
