@@ -2,6 +2,7 @@ package executor
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"io"
 	"path"
@@ -150,6 +151,10 @@ func (o *outputs) open(req faas.Request) {
 	}
 }
 
+// failed returns why the caller's writers could not be written; nil when they
+// could.
+func (o *outputs) failed() error { return cmp.Or(o.stdout.failed, o.stderr.failed) }
+
 func sameWriter(a, b io.Writer) bool {
 	return reflect.TypeOf(a) == reflect.TypeOf(b) && reflect.TypeOf(a).Comparable() && a == b
 }
@@ -161,6 +166,7 @@ type capture struct {
 	limit     int
 	buffer    []byte
 	truncated bool
+	failed    error       // why to could not be written
 	shared    *sync.Mutex // not nil: to is the other stream's as well
 }
 
@@ -186,7 +192,11 @@ func (c *capture) Write(p []byte) (int, error) {
 		c.shared.Lock()
 		defer c.shared.Unlock()
 	}
-	return c.to.Write(p)
+	n, err := c.to.Write(p)
+	if err != nil {
+		c.failed = err
+	}
+	return n, err
 }
 
 // result returns what the Result carries of the stream.

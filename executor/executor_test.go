@@ -409,12 +409,20 @@ func TestWarmSandboxes(t *testing.T) {
 	if got := run(t, e, req); string(got.Stdout) != "me mine\n" {
 		t.Errorf("after the warm ones died: %q, %q", got.Stdout, got.Stderr)
 	}
-	// Another size is not in the pool.
+	if err := e.WaitWarm(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// Another size of memory is adopted, another size of disk is made.
 	req.Resources.MemoryMB = 100
-	before := e.Stats().ColdStarts
+	before := e.Stats()
 	run(t, e, req)
-	if stats := e.Stats(); stats.ColdStarts != before+1 {
-		t.Errorf("stats %+v", stats)
+	if stats := e.Stats(); stats.PoolHits != before.PoolHits+1 {
+		t.Errorf("another memory: %+v, before %+v", stats, before)
+	}
+	req.Resources.DiskMB = 100
+	run(t, e, req)
+	if stats := e.Stats(); stats.ColdStarts != before.ColdStarts+1 {
+		t.Errorf("another disk: %+v, before %+v", stats, before)
 	}
 }
 

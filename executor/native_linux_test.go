@@ -135,6 +135,20 @@ func TestNativeLimits(t *testing.T) {
 	}
 }
 
+// The limits of an adopted sandbox are the request's, not the pool's.
+func TestNativeAdoptedLimits(t *testing.T) {
+	e := newNative(t, func(o *Options) {
+		o.Pools = []PoolOptions{{Size: 1, Resources: faas.Resources{MemoryMB: 300, DiskMB: 16}}}
+	})
+	if err := e.WaitWarm(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got := run(t, e, small(`x=$(head -c 200000000 /dev/zero | tr '\0' x); echo ${#x}`))
+	if !slices.Contains(got.LimitsHit, faas.LimitMemory) || e.Stats().PoolHits != 1 {
+		t.Errorf("limits hit %v, stats %+v", got.LimitsHit, e.Stats())
+	}
+}
+
 func TestNativeCancel(t *testing.T) {
 	e := newNative(t, nil)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -42,6 +42,9 @@ func (e *Executor) outcome(ctx context.Context, x *execution, s *pool.Sandbox, e
 	case errors.Is(err, guest.ErrCommandNotExecutable):
 		result.ExitCode, result.Error = exitNotExecutable, clip(x.req.Command[0])+": not executable"
 		return result, nil
+	case x.outputs.failed() != nil:
+		return nil, &faas.Error{Kind: faas.KindUnavailable, Op: "execute",
+			Detail: "the command was ended because its output could not be written", Err: x.outputs.failed()}
 	case err != nil:
 		return e.brokenOff(ctx, x, s, result, err)
 	}

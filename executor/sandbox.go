@@ -29,35 +29,19 @@ func (e *Executor) obtain(ctx context.Context, req faas.Request, d driver.Driver
 	if err != nil {
 		return nil, err
 	}
-	if req.Network.Mode == faas.NetworkNone {
-		class := pool.Class{Runtime: d.Name(), Image: req.Image, Resources: req.Resources}
-		for range warmAttempts {
-			s := e.pool.Claim(class, image.Digest)
-			if s == nil {
-				break
-			}
-			err := configure(ctx, s, req)
-			if err == nil {
-				e.counters.poolHits.Add(1)
-				return s, nil
-			}
-			e.reaper.add(s, nil)
-			if ctx.Err() != nil {
-				return nil, stopped(ctx, "claim a sandbox")
-			}
-			e.log.Warn("a warm sandbox could not be claimed", "sandbox", s.ID(), "error", err)
-		}
+	spec := faas.Spec{
+		Project: req.Project, Image: req.Image, Resources: req.Resources, Network: req.Network, Labels: req.Labels,
+	}
+	s, err := e.claim(ctx, d, image, spec, req)
+	if err != nil {
+		return nil, err
+	}
+	if s != nil {
+		e.counters.poolHits.Add(1)
+		return s, nil
 	}
 	e.counters.coldStarts.Add(1)
-	return e.createFor(ctx, req, d, image)
-}
-
-// createFor makes and configures a sandbox for one request.
-func (e *Executor) createFor(ctx context.Context, req faas.Request, d driver.Driver, image driver.Image) (*pool.Sandbox, error) {
-	s, err := e.create(ctx, d, image, faas.Spec{
-		Project: req.Project, Image: req.Image, Resources: req.Resources, Network: req.Network, Labels: req.Labels,
-	})
-	if err != nil {
+	if s, err = e.create(ctx, d, image, spec); err != nil {
 		return nil, err
 	}
 	if err := configure(ctx, s, req); err != nil {
@@ -65,6 +49,57 @@ func (e *Executor) createFor(ctx context.Context, req faas.Request, d driver.Dri
 		return nil, err
 	}
 	return s, nil
+}
+
+// claim returns a warm sandbox, made this request's, or nil when there is none
+// that answers.
+func (e *Executor) claim(ctx context.Context, d driver.Driver, image driver.Image, spec faas.Spec, req faas.Request) (*pool.Sandbox, error) {
+	if spec.Network.Mode != faas.NetworkNone {
+		return nil, nil // the warm ones have none
+	}
+	class := pool.Class{Runtime: d.Name(), Image: spec.Image, Resources: spec.Resources}
+	for range warmAttempts {
+		s := e.pool.Claim(class, image.Digest)
+		adopted := false
+		if s == nil {
+			s, adopted = e.claimOther(d, class, image.Digest), true
+		}
+		if s == nil {
+			return nil, nil
+		}
+		err := e.become(ctx, s, d, spec, req, adopted)
+		if err == nil {
+			return s, nil
+		}
+		e.reaper.add(s, nil)
+		if ctx.Err() != nil {
+			return nil, stopped(ctx, "claim a sandbox")
+		}
+		e.log.Warn("a warm sandbox could not be claimed", "sandbox", s.ID(), "error", err)
+	}
+	return nil, nil
+}
+
+// claimOther claims a warm sandbox of another size, where the driver can
+// change what makes the difference. The disk's size is fixed at its making.
+func (e *Executor) claimOther(d driver.Driver, class pool.Class, digest string) *pool.Sandbox {
+	if _, ok := d.(driver.Pooled); !ok {
+		return nil
+	}
+	return e.pool.ClaimOther(class, digest, func(have faas.Resources) bool { return have.DiskMB == class.Resources.DiskMB })
+}
+
+// become makes a warm sandbox that of a request.
+func (e *Executor) become(ctx context.Context, s *pool.Sandbox, d driver.Driver, spec faas.Spec, req faas.Request, adopt bool) error {
+	if adopt {
+		spec.ID, spec.Hostname = s.ID(), s.ID()
+		ctx, cancel := context.WithTimeout(ctx, configureTimeout)
+		defer cancel()
+		if err := d.(driver.Pooled).Adopt(ctx, s.Sandbox, spec); err != nil {
+			return err
+		}
+	}
+	return configure(ctx, s, req)
 }
 
 // create makes a sandbox and a client of its agent.

@@ -157,8 +157,30 @@ func (p *Pool) Set(class Class, size int) {
 // Claim takes a warm sandbox of a class whose image has the given digest. It
 // returns nil at once when there is none.
 func (p *Pool) Claim(class Class, digest string) *Sandbox {
+	return p.take(func() *shelf { return p.classes[class] }, digest)
+}
+
+// ClaimOther is Claim for a sandbox of the same runtime and image that has
+// other resources, of which fits says whether they can be changed into those
+// wanted. The caller changes them.
+func (p *Pool) ClaimOther(class Class, digest string, fits func(faas.Resources) bool) *Sandbox {
+	return p.take(func() *shelf {
+		var most *shelf
+		for other, s := range p.classes {
+			if other.Runtime == class.Runtime && other.Image == class.Image && other != class &&
+				len(s.idle) > 0 && fits(other.Resources) && (most == nil || len(s.idle) > len(most.idle)) {
+				most = s
+			}
+		}
+		return most
+	}, digest)
+}
+
+// take takes a sandbox from the shelf that choose returns with mu held, nil
+// for none.
+func (p *Pool) take(choose func() *shelf, digest string) *Sandbox {
 	p.mu.Lock()
-	s := p.classes[class]
+	s := choose()
 	if s == nil {
 		p.mu.Unlock()
 		return nil

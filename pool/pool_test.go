@@ -161,6 +161,16 @@ func TestOtherClassesFindNothing(t *testing.T) {
 				t.Errorf("%+v got a sandbox of %+v", other, small)
 			}
 		}
+		other := Class{Runtime: small.Runtime, Image: "a", Resources: faas.Resources{MemoryMB: 65}}
+		if s := p.ClaimOther(other, "d1", func(faas.Resources) bool { return false }); s != nil {
+			t.Errorf("a sandbox that does not fit was claimed")
+		}
+		if s := p.ClaimOther(small, "d1", func(faas.Resources) bool { return true }); s != nil {
+			t.Errorf("the class itself is not another one")
+		}
+		if s := p.ClaimOther(other, "d1", func(r faas.Resources) bool { return r == small.Resources }); s == nil {
+			t.Errorf("a sandbox that fits was not claimed")
+		}
 	})
 }
 
