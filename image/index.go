@@ -20,6 +20,7 @@ const (
 	indexFile    = "index.json"
 	indexVersion = 1
 	storeLock    = "store.lock"
+	newFile      = ".new-*" // a file before it has its name
 )
 
 // index is the content of the index file: every image by digest, and which
@@ -209,7 +210,7 @@ func createFile(path string, data []byte, durable bool) error {
 }
 
 func placeFile(path string, data []byte, durable bool, place func(temp, path string) error) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	f, err := os.CreateTemp(filepath.Dir(path), newFile)
 	if err != nil {
 		return err
 	}

@@ -284,10 +284,16 @@ func (s *Store) sweepLeasesLocked() error {
 		return err
 	}
 	var errs []error
+	// Of a writeFile that died: nobody else writes now.
+	unplaced, err := filepath.Glob(s.path(newFile))
+	errs = append(errs, err)
+	for _, path := range unplaced {
+		errs = append(errs, os.Remove(path))
+	}
 	for _, e := range entries {
 		path := s.path(leasesDir, e.Name())
 		switch {
-		case strings.HasPrefix(e.Name(), "."): // of a writeFile that died: nobody else writes now
+		case strings.HasPrefix(e.Name(), "."):
 			errs = append(errs, os.Remove(path))
 		case strings.HasPrefix(e.Name(), processPrefix):
 			l, err := tryLock(path, false)
