@@ -5,11 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -45,13 +47,8 @@ func install(t *testing.T) *installation {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build faas: %v\n%s", err, out)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	listener.Close()
-	config := fmt.Sprintf("[log]\nlevel = \"warn\"\n[[pools]]\nruntime = \"native\"\nimage = \"host\"\nsize = %d\n", poolSize)
+	address := address(t)
+	config := fmt.Sprintf("[log]\nlevel = \"warn\"\n[policy]\nallowed = [\"native\"]\n[[pools]]\nruntime = \"native\"\nimage = \"host\"\nsize = %d\n", poolSize)
 	file := filepath.Join(dir, "faas.toml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
@@ -64,6 +61,27 @@ func install(t *testing.T) *installation {
 		),
 		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: workers}},
 	}
+}
+
+// address finds a free port that no outgoing connection is given by chance
+// while the daemon is down.
+func address(t *testing.T) string {
+	t.Helper()
+	first := 32768
+	if b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
+		if _, err := fmt.Sscan(string(b), &first); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 100 {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(first-1-rand.IntN(first/2)))
+		if listener, err := net.Listen("tcp", address); err == nil {
+			listener.Close()
+			return address
+		}
+	}
+	t.Fatal("no free port")
+	return ""
 }
 
 // launch starts the daemon and does not wait for it.
