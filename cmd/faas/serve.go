@@ -57,10 +57,9 @@ func serve(cfg *config.Loaded) error {
 	defer signal.Stop(signals)
 	// The address first: a daemon that is running already must be noticed
 	// before anything of its state is touched.
-	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", cfg.Server.Listen)
+	listener, err := listen(context.Background(), cfg.Server.Listen)
 	if err != nil {
-		return &faas.Error{Kind: faas.KindUnavailable, Op: "serve", Detail: "cannot listen on " + cfg.Server.Listen,
-			Remedy: "another server may be running; --listen names another address", Err: err}
+		return err
 	}
 	defer listener.Close()
 	authenticator, err := authentication(cfg, log)
@@ -87,9 +86,7 @@ func serveWith(cfg *config.Loaded, log *slog.Logger, listener net.Listener, engi
 	if err != nil {
 		return errors.Join(err, engine.Close(context.Background()))
 	}
-	base, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	server := gate.Server(base)
+	server := gate.Server()
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	gate.Probe()
@@ -101,12 +98,12 @@ func serveWith(cfg *config.Loaded, log *slog.Logger, listener net.Listener, engi
 		err = nil
 		log.Info("shutting down; once more ends what still runs", "signal", s.String(), "drain_timeout", time.Duration(cfg.Server.DrainTimeout).String())
 	}
-	return errors.Join(err, shutdown(cfg, log, server, gate, engine, signals, cancel))
+	return errors.Join(err, shutdown(cfg, log, server, gate, engine, signals))
 }
 
 // shutdown lets running requests end, for as long as the configuration allows
 // or until a second signal, then cancels them.
-func shutdown(cfg *config.Loaded, log *slog.Logger, server *http.Server, gate *gateway.Gateway, engine *executor.Executor, signals <-chan os.Signal, cancelRequests context.CancelFunc) error {
+func shutdown(cfg *config.Loaded, log *slog.Logger, server *http.Server, gate *gateway.Gateway, engine *executor.Executor, signals <-chan os.Signal) error {
 	ctx, force := context.WithTimeout(context.Background(), time.Duration(cfg.Server.DrainTimeout))
 	defer force()
 	go func() {
@@ -126,7 +123,6 @@ func shutdown(cfg *config.Loaded, log *slog.Logger, server *http.Server, gate *g
 	if err != nil || ctx.Err() != nil {
 		log.Warn("ending what still runs")
 	}
-	cancelRequests()
 	gate.Close()
 	err = engine.Close(ctx)
 	if closeErr := server.Close(); closeErr != nil && err == nil {

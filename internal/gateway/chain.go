@@ -41,10 +41,6 @@ func identity(ctx context.Context) auth.Identity {
 	return auth.Identity{}
 }
 
-func baseContext(base context.Context) func(net.Listener) context.Context {
-	return func(net.Listener) context.Context { return base }
-}
-
 // identify gives the request its id, catches panics and writes the log line.
 func (g *Gateway) identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -60,6 +60,9 @@ func (g *Gateway) run(ctx context.Context, req faas.Request) (*faas.Result, erro
 	if err == nil && result == nil {
 		err = errors.New("the executor gave neither a result nor an error")
 	}
+	if err != nil && errors.Is(context.Cause(ctx), errStopped) {
+		err = errStopped
+	}
 	done(result, err)
 	return result, err
 }

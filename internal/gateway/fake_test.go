@@ -118,13 +118,11 @@ func start(t testing.TB, change ...func(*Options)) *fixture {
 		t.Fatal(err)
 	}
 	f.Server = httptest.NewUnstartedServer(nil)
-	base, cancel := context.WithCancel(context.Background())
-	f.Config = f.gateway.Server(base)
+	f.Config = f.gateway.Server()
 	f.Start()
 	t.Cleanup(func() {
-		cancel()
-		f.Close()
 		f.gateway.Close()
+		f.Close()
 	})
 	return f
 }

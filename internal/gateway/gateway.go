@@ -9,6 +9,7 @@ package gateway
 import (
 	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -70,8 +71,8 @@ type Gateway struct {
 	runtimes runtimeCache
 
 	draining atomic.Bool
-	stop     context.CancelFunc // ends what outlives a handler
-	base     context.Context
+	base     context.Context // of every request and probe
+	stop     context.CancelCauseFunc
 	work     sync.WaitGroup // hijacked connections and probes
 }
 
@@ -84,7 +85,7 @@ func New(opts Options) (*Gateway, error) {
 		opts.MaxBodyBytes = defaultMaxBody
 	}
 	g := &Gateway{opts: opts, log: opts.Logger, mux: http.NewServeMux(), started: time.Now()}
-	g.base, g.stop = context.WithCancel(context.Background())
+	g.base, g.stop = context.WithCancelCause(context.Background())
 	g.api = humago.New(g.mux, g.humaConfig())
 	g.api.UseMiddleware(g.humaProblems)
 	g.register()
@@ -104,16 +105,15 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.handler.
 func (g *Gateway) OpenAPI() ([]byte, error) { return g.api.OpenAPI().YAML() }
 
 // Server returns an HTTP server for the gateway with its limits and time-outs
-// set. Requests that run when base ends are cancelled.
-func (g *Gateway) Server(base context.Context) *http.Server {
-	context.AfterFunc(base, g.stop)
+// set. Close cancels the requests that it runs.
+func (g *Gateway) Server() *http.Server {
 	return &http.Server{
 		Handler:           g,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelWarn),
-		BaseContext:       baseContext(base),
+		BaseContext:       func(net.Listener) context.Context { return g.base },
 	}
 }
 
@@ -135,9 +135,13 @@ func (g *Gateway) Drain(ctx context.Context) error {
 	}
 }
 
-// Close cancels what is left and waits for it.
+// errStopped is what an execution ends with when the server does not wait.
+var errStopped = &faas.Error{Kind: faas.KindUnavailable, Detail: "the server was shut down before the command ended"}
+
+// Close cancels what is left. It waits for connections and probes, not for
+// what an http.Server runs.
 func (g *Gateway) Close() {
 	g.draining.Store(true)
-	g.stop()
+	g.stop(errStopped)
 	g.work.Wait()
 }

@@ -39,7 +39,6 @@ func (g *Gateway) executeSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	defer context.AfterFunc(g.base, cancel)()
 	s := &socket{g: g, conn: conn, binary: r.URL.Query().Get("binary") == "1", requestID: requestID(ctx), id: id}
 	s.serve(ctx, cancel)
 }
