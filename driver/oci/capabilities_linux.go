@@ -10,14 +10,18 @@ var capabilityByNumber = [...]string{
 	"wake_alarm", "block_suspend", "audit_read", "perfmon", "bpf", "checkpoint_restore",
 }
 
+// commandCapabilities is what commands may have of the agent's capabilities,
+// and what the seccomp filter is made for.
+const commandCapabilities uint64 = 1<<capChown | 1<<capDACOverride | 1<<capFowner | 1<<capFsetid |
+	1<<capKill | 1<<capSetgid | 1<<capSetuid | 1<<capNetBindService
+
 // AgentCapabilities is the mask of what the agent may do inside its user
 // namespace: own and reach any file of the sandbox, become any user of it and
-// signal them, bind low ports, give up capabilities on behalf of its children,
-// and trace them, which re-seeding their random generators takes. Children
-// get what the agent leaves them of it.
-const AgentCapabilities uint64 = 1<<capChown | 1<<capDACOverride | 1<<capFowner | 1<<capFsetid |
-	1<<capKill | 1<<capSetgid | 1<<capSetuid | 1<<capSetpcap | 1<<capNetBindService |
-	1<<capSysChroot | 1<<capSysPtrace | 1<<capSetfcap
+// signal them, bind low ports; and what it never hands on: giving up
+// capabilities on behalf of its children, tracing them, which re-seeding their
+// random generators takes, and SYS_ADMIN, of which the seccomp filter leaves
+// setting the host name and nothing else that matters.
+const AgentCapabilities = commandCapabilities | 1<<capSetpcap | 1<<capSysPtrace | 1<<capSysAdmin
 
 const (
 	capChown          = 0

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"regexp"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -100,8 +101,9 @@ func (n *Native) check(spec faas.Spec) error {
 			Detail: fmt.Sprintf("%d MiB are too few for the agent and a command", r.MemoryMB),
 			Remedy: fmt.Sprintf("ask for at least %d", minimumMemoryMB)}
 	}
-	if len(hostname(spec)) > 64 {
-		return &faas.Error{Kind: faas.KindInvalidArgument, Op: "create sandbox", Field: "hostname", Detail: "is longer than 64 bytes"}
+	if !hostnamePattern.MatchString(hostname(spec)) {
+		return &faas.Error{Kind: faas.KindInvalidArgument, Op: "create sandbox", Field: "hostname",
+			Detail: fmt.Sprintf("%q is not a host name", hostname(spec)), Remedy: "use letters, digits, hyphens and dots, 64 at most"}
 	}
 	if spec.Network.Mode != "" && spec.Network.Mode != faas.NetworkNone {
 		c := networkUnavailable()
@@ -110,6 +112,9 @@ func (n *Native) check(spec faas.Spec) error {
 	}
 	return nil
 }
+
+// hostnamePattern is what the kernel takes of what the network allows.
+var hostnamePattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$`)
 
 // minimumMemoryMB leaves room for the agent, the pages of the programs that
 // run and what the kernel charges for a namespace.

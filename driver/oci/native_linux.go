@@ -94,7 +94,7 @@ func (n *Native) prepare() error {
 	if n.tree, n.treeErr = cgroup.Open(); n.treeErr != nil {
 		n.tree = nil
 	}
-	if n.seccomp, err = defaultSeccomp(capabilityNames(AgentCapabilities)); err != nil {
+	if n.seccomp, err = defaultSeccomp(); err != nil {
 		return err
 	}
 	n.filter, err = compileSeccomp(n.seccomp)
@@ -176,29 +176,26 @@ func (n *Native) has(c cgroup.Controller) bool {
 	return ok
 }
 
-// Recover returns a sandbox that an earlier process made, and takes it over.
+// Recover returns a sandbox that another process made, and takes it over: from
+// then on its Sweep and not the other's decides on it.
 func (n *Native) Recover(ctx context.Context, h driver.Handle) (driver.Sandbox, error) {
 	if h.Runtime != faas.RuntimeNative {
 		return nil, faas.Errorf(faas.KindInvalidArgument, "recover sandbox: handle is of runtime %q", h.Runtime)
+	}
+	if err := checkID(h.ID); err != nil {
+		return nil, err
+	}
+	gone := &faas.Error{Kind: faas.KindNotFound, Op: "recover sandbox", Detail: "sandbox " + h.ID + " does not run any more"}
+	r, err := n.work.load(h.ID)
+	if err != nil {
+		gone.Err = err
+		return nil, gone
 	}
 	n.mu.Lock()
 	have := n.sandboxes[h.ID]
 	n.mu.Unlock()
 	if have != nil {
 		return have, nil
-	}
-	gone := &faas.Error{Kind: faas.KindNotFound, Op: "recover sandbox", Detail: "sandbox " + h.ID + " does not run any more"}
-	if err := checkID(h.ID); err != nil {
-		return nil, err
-	}
-	r, err := n.work.load(h.ID)
-	if err != nil {
-		gone.Err = err
-		return nil, gone
-	}
-	if r.Owner != n.work.owner && n.work.ownerAlive(r.Owner) {
-		return nil, &faas.Error{Kind: faas.KindFailedPrecondition, Op: "recover sandbox",
-			Detail: "sandbox " + h.ID + " belongs to another process that is alive"}
 	}
 	process, err := openProcess(r.Process)
 	if err != nil || !r.Ready {

@@ -25,6 +25,9 @@ type sandbox struct {
 	driver *Native
 	group  *cgroup.Group // nil: no control groups
 	done   chan struct{} // closed when process 1 has ended
+	end    sync.Once     // closes done
+	// unwatched is closed when the driver was closed while process 1 ran.
+	unwatched chan struct{}
 
 	process *handle // set once, before the sandbox is handed out; nil when it never started
 
@@ -41,7 +44,8 @@ var (
 )
 
 func (n *Native) newSandbox(r *record) *sandbox {
-	s := &sandbox{id: r.ID, secret: r.Secret, driver: n, record: *r, done: make(chan struct{})}
+	s := &sandbox{id: r.ID, secret: r.Secret, driver: n, record: *r,
+		done: make(chan struct{}), unwatched: make(chan struct{})}
 	if n.tree != nil {
 		s.group = n.tree.Group(r.ID)
 	}
@@ -85,12 +89,20 @@ func (s *sandbox) confine(pid int) error {
 // closed.
 func (s *sandbox) watch() {
 	if err := s.process.wait(); err != nil {
-		return // closed
+		close(s.unwatched)
+		return
 	}
-	if s.process.child != nil {
-		reap(s.process.child) //nolint:errcheck // only the zombie matters
-	}
-	close(s.done)
+	s.ended()
+}
+
+// ended takes note of the end of process 1.
+func (s *sandbox) ended() {
+	s.end.Do(func() {
+		if s.process != nil && s.process.child != nil {
+			reap(s.process.child) //nolint:errcheck // only the zombie matters
+		}
+		close(s.done)
+	})
 }
 
 // ID returns the sandbox's id.
@@ -157,14 +169,30 @@ func (s *sandbox) unreachable(err error) error {
 	return &faas.Error{Kind: faas.KindUnavailable, Op: "dial sandbox " + s.id, Detail: "its agent cannot be reached", Err: err}
 }
 
-// Wait returns when process 1 has ended.
+// Wait returns when process 1 has ended. It goes on after the driver was
+// closed.
 func (s *sandbox) Wait(ctx context.Context) error {
 	select {
 	case <-s.done:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-s.unwatched:
 	}
+	process, err := openProcess(s.process.id)
+	if errors.Is(err, errGone) {
+		s.ended()
+		return nil
+	}
+	if err != nil {
+		return &faas.Error{Kind: faas.KindInternal, Op: "wait for sandbox " + s.id, Err: err}
+	}
+	defer process.close() //nolint:errcheck // nothing was written
+	if err := process.waitUntil(ctx); err != nil {
+		return err
+	}
+	s.ended()
+	return nil
 }
 
 // Stats reads the control groups and the writable layer.
@@ -230,10 +258,8 @@ func (s *sandbox) Destroy(ctx context.Context) error {
 	if err := s.driver.remove(ctx, &r); err != nil {
 		return &faas.Error{Kind: faas.KindInternal, Op: "destroy sandbox " + s.id, Err: err}
 	}
+	s.ended() // remove saw to it
 	if s.process != nil {
-		if err := s.Wait(ctx); err != nil {
-			return err
-		}
 		s.process.close() //nolint:errcheck // nothing was written
 	}
 	s.driver.forget(s.id)

@@ -25,10 +25,14 @@ const (
 const x32Bit = 0x40000000
 
 // defaultSeccomp is the Moby project's default profile for a process with the
-// given capabilities, for this machine's own system call interface only: the
-// others (32 bit) double what a sandbox can reach and are hardly used.
-func defaultSeccomp(capabilities []string) (*specs.LinuxSeccomp, error) {
-	spec := &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: capabilities}}}
+// capabilities of commands, for this machine's own system call interface only:
+// the others (32 bit) double what a sandbox can reach and are hardly used. The
+// agent lives under the same filter, so setting the host name, which the
+// kernel refuses to commands, is let through.
+func defaultSeccomp() (*specs.LinuxSeccomp, error) {
+	spec := &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{
+		Bounding: capabilityNames(commandCapabilities),
+	}}}
 	profile, err := seccomp.GetDefaultProfile(spec)
 	if err != nil {
 		return nil, fmt.Errorf("evaluate the seccomp profile: %w", err)
@@ -36,6 +40,7 @@ func defaultSeccomp(capabilities []string) (*specs.LinuxSeccomp, error) {
 	if len(profile.Architectures) > 1 {
 		profile.Architectures = profile.Architectures[:1]
 	}
+	profile.Syscalls = append(profile.Syscalls, specs.LinuxSyscall{Names: []string{"sethostname"}, Action: specs.ActAllow})
 	return profile, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/elastic/go-seccomp-bpf/arch"
+	"github.com/moby/profiles/seccomp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
@@ -96,8 +97,9 @@ var interesting = []uint64{
 
 func TestDefaultFilterDecidesLikeItsProfile(t *testing.T) {
 	for _, machine := range []*arch.Info{arch.X86_64, arch.AARCH64} {
-		for _, mask := range []uint64{AgentCapabilities, 0, 1<<capSysAdmin | AgentCapabilities} {
-			profile, err := defaultSeccomp(capabilityNames(mask))
+		for _, mask := range []uint64{commandCapabilities, 0, AgentCapabilities} {
+			profile, err := seccomp.GetDefaultProfile(&specs.Spec{Process: &specs.Process{
+				Capabilities: &specs.LinuxCapabilities{Bounding: capabilityNames(mask)}}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -128,7 +130,7 @@ func TestDefaultFilterDecidesLikeItsProfile(t *testing.T) {
 }
 
 func TestFilterRefusesOtherInterfaces(t *testing.T) {
-	profile, err := defaultSeccomp(nil)
+	profile, err := defaultSeccomp()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +210,7 @@ func TestFilterRefusesWhatItCannotExpress(t *testing.T) {
 
 func BenchmarkCompileSeccomp(b *testing.B) {
 	for b.Loop() {
-		profile, err := defaultSeccomp(capabilityNames(AgentCapabilities))
+		profile, err := defaultSeccomp()
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -67,6 +67,9 @@ func openWorkspace(dir string) (*workspace, error) {
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if err == nil {
+		err = writeOwner(f)
+	}
+	if err == nil {
 		err = os.Rename(f.Name(), w.ownerPath(w.owner))
 	}
 	if err != nil {
@@ -167,7 +170,33 @@ func (w *workspace) owned(owner string) (bool, error) {
 	return false, nil
 }
 
-// ownerAlive says whether a process holds the owner's lock.
+// ownerRecord is the content of an owner's file.
+type ownerRecord struct {
+	Process   processID `json:"process"`
+	Namespace string    `json:"namespace"` // of process numbers, in which Process means something
+}
+
+func writeOwner(f *os.File) error {
+	id, err := identify(os.Getpid())
+	if err != nil {
+		return err
+	}
+	namespace, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(f).Encode(ownerRecord{Process: id, Namespace: namespace})
+}
+
+// dead says that the process that an owner's file names has certainly ended.
+func (o ownerRecord) dead() bool {
+	namespace, err := os.Readlink("/proc/self/ns/pid")
+	return err == nil && namespace == o.Namespace && !o.Process.alive()
+}
+
+// ownerAlive says whether a process holds the owner's lock. A process that was
+// killed while it started another may have left a copy of the lock with it,
+// for the moment until that one executes its program or ends.
 func (w *workspace) ownerAlive(owner string) bool {
 	if owner == w.owner {
 		return true
@@ -177,7 +206,11 @@ func (w *workspace) ownerAlive(owner string) bool {
 		return false
 	}
 	defer f.Close()
-	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+		return false
+	}
+	var o ownerRecord
+	return json.NewDecoder(f).Decode(&o) != nil || !o.dead()
 }
 
 // fragments removes directories that dead owners left half made or half
