@@ -90,6 +90,9 @@ func (e *Executor) admitted(ctx context.Context, x *execution, candidates []cand
 		// again. The outcome may still reach the database.
 		e.log.Error("the end of an execution could not be journalled", "execution", x.req.ID, "error", errEnd)
 	}
+	if err != nil {
+		result = nil
+	}
 	return result, corpse, err
 }
 
@@ -165,13 +168,13 @@ func (x *execution) finish(ctx context.Context, result *faas.Result, err error) 
 	default:
 		record.Status = faas.ExecutionFailed
 	}
-	if err != nil {
-		record.Error = err.Error()
-	}
 	if result != nil {
 		kept := *result
 		kept.Stdout, kept.Stderr = x.outputs.stdout.kept(), x.outputs.stderr.kept()
 		record.Result, record.Error = &kept, result.Error
+	}
+	if err != nil {
+		record.Error = err.Error()
 	}
 	return record
 }

@@ -296,7 +296,7 @@ func TestCallerGoesAway(t *testing.T) {
 				t.Errorf("after the answer there is still %v", left)
 			}
 			record, err := e.Execution(t.Context(), "", req.ID)
-			if err != nil || record.Status != faas.ExecutionCancelled {
+			if err != nil || record.Status != faas.ExecutionCancelled || record.Result == nil || string(record.Result.Stdout) != "up\n" {
 				t.Errorf("record %+v, %v", record, err)
 			}
 		})

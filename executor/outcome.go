@@ -23,7 +23,7 @@ const (
 )
 
 // outcome makes the result of a command, or the error for one that did not
-// run to an end of its own.
+// run to an end of its own; beside an error, the result is what is known.
 func (e *Executor) outcome(ctx context.Context, x *execution, s *pool.Sandbox, exit guest.Exit, err error) (*faas.Result, error) {
 	result := x.newResult(exit)
 	switch cause := context.Cause(ctx); {
@@ -35,7 +35,8 @@ func (e *Executor) outcome(ctx context.Context, x *execution, s *pool.Sandbox, e
 		explain(result, x, driver.Stats{}, guest.Stats{})
 		return result, nil
 	case cause != nil:
-		return nil, e.causeOf(ctx, err)
+		result.ExitCode, result.Signal = exitKilled, signalKilled
+		return result, e.causeOf(ctx, err) // the result is for the record
 	case errors.Is(err, guest.ErrCommandNotFound):
 		result.ExitCode, result.Error = exitNotFound, clip(x.req.Command[0])+": command not found"
 		return result, nil
@@ -43,7 +44,7 @@ func (e *Executor) outcome(ctx context.Context, x *execution, s *pool.Sandbox, e
 		result.ExitCode, result.Error = exitNotExecutable, clip(x.req.Command[0])+": not executable"
 		return result, nil
 	case x.outputs.failed() != nil:
-		return nil, &faas.Error{Kind: faas.KindUnavailable, Op: "execute",
+		return result, &faas.Error{Kind: faas.KindUnavailable, Op: "execute",
 			Detail: "the command was ended because its output could not be written", Err: x.outputs.failed()}
 	case err != nil:
 		return e.brokenOff(ctx, x, s, result, err)

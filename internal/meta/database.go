@@ -3,13 +3,16 @@ package meta
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/faas-platform/faas"
-
-	_ "modernc.org/sqlite" // the database driver "sqlite"
 )
 
 // migrations brings a database from version i to i+1. They are only ever
@@ -62,11 +65,38 @@ func openDatabase(ctx context.Context, path string) (*sql.DB, error) {
 	}
 	db.SetMaxOpenConns(4)
 	db.SetMaxIdleConns(4)
-	if err := migrate(ctx, db, path); err != nil {
+	if err := whileBusy(ctx, func() error { return migrate(ctx, db, path) }); err != nil {
 		db.Close()
 		return nil, err
 	}
 	return db, nil
+}
+
+const (
+	busyPatience = 10 * time.Second
+	busyPause    = 20 * time.Millisecond
+)
+
+// whileBusy tries again what other processes stand in the way of. SQLite does
+// not wait by itself, whatever its time-out, where waiting could be a
+// deadlock: when several processes bring a new database into WAL mode, or
+// recover one, at the same moment.
+func whileBusy(ctx context.Context, f func() error) error {
+	deadline := time.Now().Add(busyPatience)
+	for {
+		err := f()
+		var refused *sqlite.Error
+		if err == nil || !errors.As(err, &refused) || refused.Code()&0xff != sqlite3.SQLITE_BUSY || time.Now().After(deadline) {
+			return err
+		}
+		pause := time.NewTimer(busyPause)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return err
+		}
+	}
 }
 
 // migrate applies the migrations that the database lacks, each in one

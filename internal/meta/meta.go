@@ -99,7 +99,12 @@ func Open(ctx context.Context, dir string, opts Options) (*Store, error) {
 		db.Close()
 		return nil, err
 	}
-	if s.recovered, err = adoptAll(ctx, db, journals, s.journal.owner, s.log); err != nil {
+	err = whileBusy(ctx, func() (err error) {
+		found, err := adoptAll(ctx, db, journals, s.journal.owner, s.log)
+		s.recovered.add(found)
+		return err
+	})
+	if err != nil {
 		s.journal.discard()
 		db.Close()
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -319,6 +320,88 @@ func TestRetention(t *testing.T) {
 	}
 }
 
+// Many open a new directory at the same moment: none fails, one migrates.
+func TestOpenedAtOnce(t *testing.T) {
+	for range 5 {
+		dir := t.TempDir()
+		var openers sync.WaitGroup
+		for range 6 {
+			openers.Go(func() {
+				s, err := Open(t.Context(), dir, Options{})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				exec := running("acme")
+				if err := s.Begin(t.Context(), exec); err != nil {
+					t.Error(err)
+				}
+				if err := s.End(finished(exec)); err != nil {
+					t.Error(err)
+				}
+				if err := s.Close(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		openers.Wait()
+		list, _, err := open(t, dir).Executions(t.Context(), "acme", 50, "")
+		if err != nil || len(list) != 6 {
+			t.Errorf("%d of 6 executions, %v", len(list), err)
+		}
+	}
+}
+
+// A database that somebody else holds holds up no execution, only readers.
+func TestBusyDatabase(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	other, err := openDatabase(t.Context(), filepath.Join(dir, "meta.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	hold, err := other.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec := running("acme")
+	begin(t, s, exec)
+	if err := s.End(finished(exec)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := s.Execution(ctx, "acme", exec.ID); !errors.Is(err, faas.ErrDeadlineExceeded) {
+		t.Errorf("while the database is held: %v", err)
+	}
+	if err := hold.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Execution(t.Context(), "acme", exec.ID); err != nil || got.Status != faas.ExecutionSucceeded {
+		t.Errorf("after it was let go: %v, %v", got, err)
+	}
+}
+
+// What cannot be journalled must not begin; what has ended is not lost.
+func TestJournalThatCannotBeWritten(t *testing.T) {
+	s := open(t, t.TempDir())
+	exec := running("acme")
+	begin(t, s, exec)
+	if err := s.journal.current.file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Begin(t.Context(), running("acme")); !errors.Is(err, faas.ErrUnavailable) {
+		t.Errorf("begin: %v", err)
+	}
+	if err := s.End(finished(exec)); !errors.Is(err, faas.ErrUnavailable) {
+		t.Errorf("end: %v", err)
+	}
+	if got, err := s.Execution(t.Context(), "acme", exec.ID); err != nil || got.Status != faas.ExecutionSucceeded {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
+
 func TestSettings(t *testing.T) {
 	s := open(t, t.TempDir())
 	if _, ok, err := s.Setting(t.Context(), "a"); ok || err != nil {
@@ -354,6 +437,19 @@ func FuzzReadEvents(f *testing.F) {
 			t.Error("a whole line after garbage was not read")
 		}
 	})
+}
+
+func BenchmarkOpen(b *testing.B) {
+	dir := b.TempDir()
+	for b.Loop() {
+		s, err := Open(b.Context(), dir, Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Close(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 func BenchmarkBeginEnd(b *testing.B) {

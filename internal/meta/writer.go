@@ -87,8 +87,8 @@ func (w *writer) sync(ctx context.Context) error {
 	return w.waitFor(ctx, syncPatience, "read the record of executions", func() bool { return w.written >= target })
 }
 
-// waitFor waits until a condition on the writer's state holds; it is called
-// with the lock held.
+// waitFor waits until a condition on the writer's state holds. The condition
+// is called with the lock held.
 func (w *writer) waitFor(ctx context.Context, patience time.Duration, op string, holds func() bool) error {
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
@@ -110,7 +110,7 @@ func (w *writer) waitFor(ctx context.Context, patience time.Duration, op string,
 			}
 			return &faas.Error{Kind: faas.KindUnavailable, Op: op, Detail: "the data directory was closed", Err: last}
 		case <-ctx.Done():
-			return ctx.Err()
+			return &faas.Error{Kind: faas.KindOf(ctx.Err()), Op: op, Detail: "stopped while waiting for the database", Err: ctx.Err()}
 		case <-deadline.C:
 			return &faas.Error{Kind: faas.KindUnavailable, Op: op, Err: last, RetryAfter: retryLast,
 				Detail: "the database did not take the pending events within " + patience.String(),
