@@ -17,6 +17,9 @@ import (
 // marker is what every command makes first, inside its sandbox.
 const marker = "/tmp/began"
 
+// label is on every request of the clients.
+const label = "recovery-test"
+
 // known is what a client knows of one execution.
 type known struct {
 	token string
@@ -71,7 +74,7 @@ func (in *installation) run(ctx context.Context, k *known, worker int) bool {
 	body := &api.ExecuteRequest{
 		// The last argument is there to be found in the record.
 		Command: api.Command{Args: []string{"sh", "-c", fmt.Sprintf(": >%s; echo begun; sleep 0.0%d; echo done", marker, worker), k.token}},
-		Runtime: faas.RuntimeNative,
+		Runtime: faas.RuntimeNative, Labels: map[string]string{label: k.token},
 	}
 	if worker%2 == 1 {
 		body.MemoryMB = 300

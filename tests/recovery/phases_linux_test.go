@@ -128,7 +128,7 @@ func (in *installation) phaseOf(dir string) (phase string, init int) {
 		return phaseCreating, pid
 	case !alive(pid):
 		return phaseDestroying, pid
-	case !exists(root + "/run/faas/instance.json"):
+	case !owned(root):
 		return phaseIdle, pid
 	case len(below(pid)) > 0:
 		return phaseRunning, pid
@@ -136,6 +136,13 @@ func (in *installation) phaseOf(dir string) (phase string, init int) {
 		return phaseDestroying, pid
 	}
 	return phaseConfiguring, pid
+}
+
+// owned says whether a sandbox has been given to a request: clients put a label
+// on theirs, and programs inside read it where the agent wrote it.
+func owned(root string) bool {
+	identity, err := os.ReadFile(root + "/run/faas/instance.json")
+	return err == nil && strings.Contains(string(identity), label)
 }
 
 func exists(path string) bool {

@@ -42,7 +42,7 @@ func TestKilledDaemonLeavesNothing(t *testing.T) {
 	t.Logf("seed %d (-seed to repeat)", *seed)
 	random := rand.New(rand.NewPCG(*seed, 0))
 	in := install(t)
-	hits := map[string]int{}
+	hits, records := map[string]int{}, map[string]int{}
 	in.launch()
 	t.Cleanup(func() {
 		in.cmd.Process.Kill() //nolint:errcheck // it has ended where the test went well
@@ -61,15 +61,20 @@ func TestKilledDaemonLeavesNothing(t *testing.T) {
 		in.launch()
 		in.ready()
 		in.nothingOf(before)
-		in.everyExecution(clients)
+		in.everyExecution(clients, records)
 		if t.Failed() {
 			t.Fatalf("after kill %d (%v)\n%s", round+1, before.phases, in.log())
 		}
 	}
-	t.Logf("kills that hit each phase: %v", hits)
+	t.Logf("kills that hit each phase: %v; executions: %v", hits, records)
 	for _, phase := range phases() {
 		if hits[phase] == 0 {
 			t.Errorf("no kill hit the phase %q", phase)
+		}
+	}
+	for _, status := range []faas.ExecutionStatus{faas.ExecutionSucceeded, faas.ExecutionLost} {
+		if records[string(status)] == 0 {
+			t.Errorf("no execution is on record as %s", status)
 		}
 	}
 	last := in.look()
@@ -184,11 +189,12 @@ func named(root string, ids []string) error {
 }
 
 // everyExecution looks up what the clients know in the daemon's records.
-func (in *installation) everyExecution(clients []known) {
+func (in *installation) everyExecution(clients []known, counts map[string]int) {
 	in.t.Helper()
 	records := in.executions(len(clients))
 	for _, k := range clients {
 		record, found := records[k.token]
+		counts[string(record.Status)]++ // "": neither acknowledged nor on record
 		switch {
 		case !found && (k.begun || k.final != nil):
 			in.t.Errorf("%s was acknowledged and is not on record", k.token)
