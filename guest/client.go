@@ -41,6 +41,7 @@ type Client struct {
 	sessions []*session
 	dialing  chan struct{} // not nil: one dial of a multiplexed client is under way
 	held     []*Exec       // detached commands that wait for the agent
+	away     bool          // it has quiesced, and nobody has called it since
 	resumed  chan struct{} // not nil: closed when it answers again
 	closed   bool
 	owned    sync.WaitGroup // readers of connections, and commands being attached

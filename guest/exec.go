@@ -58,8 +58,11 @@ type execLink struct {
 	exec    *Exec
 	session *session
 	stream  *wire.Stream
-	ready   chan struct{} // closed when stream is set
-	once    sync.Once
+	once    sync.Once // of release
+
+	mu     sync.Mutex
+	opened bool
+	early  error // why the connection ended before the request was known to be out
 }
 
 // execArgs is Command on the wire.
@@ -127,21 +130,42 @@ func (e *Exec) open(ctx context.Context, request wire.Outgoing, hold bool) error
 	if err != nil {
 		return err
 	}
-	l := &execLink{exec: e, session: s, ready: make(chan struct{})}
-	ends := wire.Ends{In: e.out, Handler: l}
+	l := &execLink{exec: e, session: s}
+	ends := wire.Ends{In: e.out, Handler: l, Opened: l.begin}
 	ends.Out[0] = e.in
-	st, err := s.Open(request, ends, hold)
+	_, err = s.Open(request, ends, hold)
+	l.mu.Lock()
+	l.opened = err == nil
+	early := l.early
+	l.mu.Unlock()
 	if err != nil {
-		e.client.release(s)
+		l.release()
+		e.unlink(l)
 		return err
 	}
+	if early != nil {
+		l.lost(early)
+	}
+	return nil
+}
+
+// begin makes the link the command's current one.
+func (l *execLink) begin(st *wire.Stream) {
 	l.stream = st
-	close(l.ready)
+	e := l.exec
 	e.mu.Lock()
 	e.link = l
 	close(e.linked)
 	e.mu.Unlock()
-	return nil
+}
+
+// unlink leaves the command without a stream.
+func (e *Exec) unlink(l *execLink) {
+	e.mu.Lock()
+	if e.link == l {
+		e.link, e.linked = nil, make(chan struct{})
+	}
+	e.mu.Unlock()
 }
 
 // awaitStart waits for the agent's word that the command runs.
@@ -162,10 +186,31 @@ func (e *Exec) awaitStart(ctx context.Context) error {
 
 func (l *execLink) release() { l.once.Do(func() { l.exec.client.release(l.session) }) }
 
-// Closed is called when the connection has ended without a word.
+// Closed is called when the connection has ended without a word, or when the
+// agent did not take the stream because it quiesces.
 func (l *execLink) Closed(err error) {
+	l.mu.Lock()
+	if !l.opened {
+		l.early = err
+		l.mu.Unlock()
+		return
+	}
+	l.mu.Unlock()
+	l.lost(err)
+}
+
+func (l *execLink) lost(err error) {
 	l.release()
-	l.exec.fail(err)
+	if !errors.Is(err, wire.ErrGoingAway) {
+		l.exec.fail(err)
+		return
+	}
+	if !isClosed(l.exec.started) {
+		l.exec.fail(errQuiesced()) // its input may have been lost: the caller knows whether to try again
+		return
+	}
+	l.exec.unlink(l)
+	l.exec.client.hold(l.exec)
 }
 
 // Message is called by the connection's reader.
@@ -181,7 +226,7 @@ func (l *execLink) Message(t wire.FrameType, payload []byte) {
 		if t == wire.FrameResult {
 			l.release()
 		}
-		l.exec.answer(t, r)
+		l.answer(t, r)
 	case wire.FrameDetach:
 		l.exec.client.own(func() { l.exec.detach(l) })
 	}
@@ -189,7 +234,8 @@ func (l *execLink) Message(t wire.FrameType, payload []byte) {
 
 // answer takes one message of the agent: that the command runs, that it ended
 // (with an exit), or that nothing more comes.
-func (e *Exec) answer(t wire.FrameType, r wire.Response) {
+func (l *execLink) answer(t wire.FrameType, r wire.Response) {
+	e := l.exec
 	if r.Error != nil {
 		err := r.Error.Decode()
 		switch r.Error.Cause {
@@ -221,11 +267,9 @@ func (e *Exec) answer(t wire.FrameType, r wire.Response) {
 		e.exit = *v.Exit
 		close(e.exited)
 	}
-	link := e.link
 	e.mu.Unlock()
-	if v.Stdin != nil && e.in != nil && link != nil {
-		<-link.ready // closed right after Open, which does not wait for the reader
-		e.in.Attach(link.stream, max(0, min(*v.Stdin, wire.Window)))
+	if v.Stdin != nil && e.in != nil {
+		e.in.Attach(l.stream, max(0, min(*v.Stdin, wire.Window)))
 	}
 	if t == wire.FrameResult {
 		e.finish(nil)
@@ -299,7 +343,7 @@ func (e *Exec) kill(cause error) {
 	e.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
 	defer cancel()
-	e.message(ctx, wire.FrameReset, nil) //nolint:errcheck // see below
+	e.message(ctx, wire.FrameControl, wire.Control{Kill: true}) //nolint:errcheck // see below
 	select {
 	case <-e.exited:
 	case <-e.ended:

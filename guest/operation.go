@@ -56,7 +56,7 @@ func (c *Client) open(ctx context.Context, op string, args any, sh shape) (*oper
 		}
 		c.resumeHeld()
 		o := &operation{client: c, session: s, bulk: sh.bulk, replied: make(chan struct{}), done: make(chan struct{})}
-		ends := wire.Ends{Handler: o}
+		ends := wire.Ends{Handler: o, Opened: func(st *wire.Stream) { o.stream = st }}
 		if sh.in {
 			o.in = wire.NewInbox(0)
 			ends.In[0] = o.in
@@ -65,13 +65,11 @@ func (c *Client) open(ctx context.Context, op string, args any, sh shape) (*oper
 			o.out = wire.NewOutbox(0)
 			ends.Out[0] = o.out
 		}
-		o.stream, err = s.Open(wire.Outgoing{Op: op, Args: args}, ends, false)
+		_, err = s.Open(wire.Outgoing{Op: op, Args: args}, ends, false)
 		if err == nil {
 			return o, nil
 		}
-		if sh.bulk {
-			c.release(s)
-		}
+		o.end(err)
 		if try == attempts || !sendable(err) || ctx.Err() != nil {
 			return nil, err
 		}
@@ -103,6 +101,9 @@ func (o *operation) Message(t wire.FrameType, payload []byte) {
 		o.mu.Lock()
 		o.detached = true
 		o.mu.Unlock()
+		o.client.mu.Lock()
+		o.client.away = true
+		o.client.mu.Unlock()
 		o.end(errQuiesced())
 	}
 }

@@ -63,18 +63,13 @@ func (c *Client) own(f func()) {
 // detach ends a command's stream on one connection, with nothing lost: the
 // agent has sent all that it will, and what this end sends is complete.
 func (e *Exec) detach(l *execLink) {
-	<-l.ready
 	if e.in != nil {
 		e.in.Detach()
 	}
-	e.mu.Lock()
-	if e.link == l {
-		e.link, e.linked = nil, make(chan struct{})
-	}
-	e.mu.Unlock()
+	e.unlink(l)
+	l.stream.End() // the agent closes the connection once it has the answer
 	e.client.hold(e)
 	send(l.session, func() { l.stream.Message(wire.FrameDetach, nil) }) //nolint:errcheck // the agent knows that it detached
-	l.stream.End()
 	l.release()
 }
 
@@ -102,7 +97,7 @@ func (c *Client) unhold(e *Exec) {
 func (c *Client) resumeHeld() {
 	c.mu.Lock()
 	held := c.held
-	c.held = nil
+	c.held, c.away = nil, false
 	c.wakeResumed()
 	c.mu.Unlock()
 	for _, e := range held {
@@ -145,6 +140,10 @@ func (c *Client) awaitResume(ctx context.Context) bool {
 	if c.closed {
 		c.mu.Unlock()
 		return false
+	}
+	if !c.away {
+		c.mu.Unlock()
+		return true
 	}
 	if c.resumed == nil {
 		c.resumed = make(chan struct{})

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -27,6 +28,9 @@ const (
 	maxPending = 64
 	// quiesceTimeout bounds the orderly end of every connection.
 	quiesceTimeout = 10 * time.Second
+	// trimDelay is how long the agent has had no connection, or has run since
+	// its start, when it gives memory back.
+	trimDelay = 500 * time.Millisecond
 	// maxDiskThreads bounds the threads that wait for a disk at one time. The
 	// runtime needs a thread for each, and ends the agent when none can be
 	// made, as where a fork bomb has taken every process number.
@@ -64,6 +68,7 @@ type Agent struct {
 	owned     sync.WaitGroup
 	devNull   *os.File
 	spawner   *spawner
+	trim      *time.Timer // gives unused memory back
 	disk      chan struct{}
 	shutdown  chan struct{}
 
@@ -101,7 +106,19 @@ func New(cfg Config) (*Agent, error) {
 		commands: map[string]*command{}, requests: map[*request]struct{}{},
 	}
 	a.spawner = newSpawner(a)
+	a.trim = time.AfterFunc(trimDelay, a.trimMemory)
 	return a, nil
+}
+
+// trimMemory gives memory back to the system when the agent is idle: it stays
+// resident in every sandbox.
+func (a *Agent) trimMemory() {
+	a.mu.Lock()
+	idle := a.cfg.Init && len(a.commands) == 0
+	a.mu.Unlock()
+	if idle {
+		debug.FreeOSMemory()
+	}
 }
 
 // Done is closed when a host has asked the agent to shut down and everything
@@ -127,7 +144,14 @@ func (a *Agent) Close() error {
 	for _, c := range conns {
 		c.Close() //nolint:errcheck // being given up
 	}
+	a.mu.Lock()
+	commands := slices.Collect(maps.Values(a.commands))
+	a.mu.Unlock()
+	for _, c := range commands {
+		c.release(net.ErrClosed)
+	}
 	a.killCommands()
+	a.trim.Stop()
 	a.cancel()
 	a.owned.Wait()
 	a.spawner.close()
@@ -257,6 +281,8 @@ func (a *Agent) serve(conn net.Conn, version int) error {
 	a.mu.Lock()
 	if a.closed || a.quiescing {
 		a.mu.Unlock()
+		s.Drain() // a client that came at this moment learns that nothing was taken
+		s.Close()
 		return net.ErrClosed
 	}
 	a.sessions[s] = struct{}{}
@@ -265,11 +291,10 @@ func (a *Agent) serve(conn net.Conn, version int) error {
 	err := s.Serve()
 	a.mu.Lock()
 	delete(a.sessions, s)
-	idle := len(a.sessions) == 0 && len(a.commands) == 0
-	a.mu.Unlock()
-	if idle && a.cfg.Init {
-		debug.FreeOSMemory() // an idle agent stays resident in every sandbox
+	if a.cfg.Init && !a.closed && len(a.sessions) == 0 {
+		a.trim.Reset(trimDelay)
 	}
+	a.mu.Unlock()
 	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
 		return nil
 	}

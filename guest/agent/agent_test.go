@@ -19,7 +19,13 @@ var secret = []byte("0123456789abcdef0123456789abcdef")
 // newAgent serves an in-process agent on a unix socket.
 func newAgent(t testing.TB) (*agent.Agent, guest.Dialer) {
 	t.Helper()
-	a, err := agent.New(agent.Config{Secret: secret, Root: t.TempDir(), Build: "test", Log: t.Logf})
+	return newAgentIn(t, t.TempDir())
+}
+
+// newAgentIn is newAgent with the files below a directory.
+func newAgentIn(t testing.TB, root string) (*agent.Agent, guest.Dialer) {
+	t.Helper()
+	a, err := agent.New(agent.Config{Secret: secret, Root: root, Build: "test", Log: t.Logf})
 	if err != nil {
 		t.Fatal(err)
 	}

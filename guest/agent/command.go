@@ -45,6 +45,7 @@ type command struct {
 	mu       sync.Mutex
 	stream   *wire.Stream
 	released bool // nobody wants the output
+	unwanted bool // it is to be killed as soon as it has started
 	detached bool
 	timedOut bool
 	orphan   *time.Timer
@@ -100,15 +101,12 @@ func (c *command) run() {
 	}
 	c.mu.Lock()
 	c.process = p
-	early := c.released
-	st := c.stream
+	early, st := c.unwanted, c.stream
 	c.mu.Unlock()
-	if early {
-		c.abort() // the client gave up while the command started
-	}
 	st.Message(wire.FrameReply, wire.Answer{Value: wire.Started{ID: c.id, PID: p.pid}}) //nolint:errcheck // Closed tells
-	if !early {
-		c.attach(st, [2]int{wire.Window, wire.Window})
+	c.attach(st, [2]int{wire.Window, wire.Window})
+	if early {
+		c.abort()
 	}
 	close(c.ready)
 	if c.args.Timeout > 0 {
@@ -150,7 +148,7 @@ func (c *command) ended(exit guest.Exit) {
 
 // conclude sends the last message of the command's stream.
 func (c *command) conclude() {
-	c.notice.Message(wire.FrameResult, wire.Answer{}) //nolint:errcheck // Closed tells
+	c.notice.Final(wire.FrameResult, wire.Answer{}) //nolint:errcheck // Closed tells
 	c.mu.Lock()
 	st := c.stream
 	if c.orphan != nil {
@@ -217,14 +215,13 @@ const endOfTransmission = 4
 func (c *command) Message(t wire.FrameType, payload []byte) {
 	switch t {
 	case wire.FrameReset:
-		c.agent.own(c.giveUp)
+		c.leave()
+		c.agent.own(func() {
+			c.release(net.ErrClosed)
+			c.abort()
+		})
 	case wire.FrameDetach:
-		c.mu.Lock()
-		if c.echoed != nil {
-			close(c.echoed)
-			c.echoed = nil
-		}
-		c.mu.Unlock()
+		c.leave()
 	case wire.FrameControl:
 		var ctl wire.Control
 		if json.Unmarshal(payload, &ctl) == nil {
@@ -237,6 +234,9 @@ func (c *command) control(ctl wire.Control) {
 	c.mu.Lock()
 	p := c.process
 	c.mu.Unlock()
+	if ctl.Kill {
+		c.agent.own(c.abort)
+	}
 	if p == nil {
 		return
 	}
@@ -262,24 +262,14 @@ func (c *command) Closed(error) {
 	}
 }
 
-// giveUp ends a command that the client wants no longer. One that has ended
-// leaves what it left behind alone.
-func (c *command) giveUp() {
+// leave notes that the client sends nothing more on the present stream.
+func (c *command) leave() {
 	c.mu.Lock()
-	running := true
-	select {
-	case <-c.exited:
-		running = false
-	default:
+	if c.echoed != nil {
+		close(c.echoed)
+		c.echoed = nil
 	}
 	c.mu.Unlock()
-	if running {
-		c.abort()
-		return
-	}
-	for _, out := range c.out {
-		out.Fail(wire.ErrStopped)
-	}
 }
 
 // release stops waiting for a reader of the output.
@@ -312,7 +302,7 @@ func (c *command) abort() {
 	default:
 	}
 	if c.process == nil {
-		c.released = true
+		c.unwanted = true
 		c.mu.Unlock()
 		return
 	}

@@ -55,6 +55,9 @@ func (a *Agent) quiesce(r *request) error {
 			s.Close()
 		}
 	}
+	a.mu.Lock()
+	a.quiescing = false // the host may come back as soon as it has the answer
+	a.mu.Unlock()
 	r.stream.Message(wire.FrameResult, wire.Answer{}) //nolint:errcheck // the host learns by the end of the connection
 	r.session.Close()
 	return nil
@@ -106,7 +109,9 @@ func (c *command) detach(ctx context.Context) error {
 	for _, out := range c.out {
 		out.Detach()
 	}
-	c.notice.Detach()
+	if !c.notice.Detach() {
+		return nil // its last message is out, or the client has left: it ends by itself
+	}
 	if st.Message(wire.FrameDetach, nil) == nil {
 		select {
 		case <-echoed:

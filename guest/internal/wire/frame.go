@@ -29,9 +29,9 @@ const (
 	FrameData                         // bytes of a channel
 	FrameEnd                          // no more bytes on a channel
 	FrameWindow                       // four bytes: room for so many more bytes on a channel
-	FrameControl                      // client: signal, resize, release
+	FrameControl                      // client: signal, resize, kill
 	FrameResult                       // agent: how the operation ended; its last message
-	FrameReset                        // client: abort the operation
+	FrameReset                        // client: abort the operation; it has forgotten the stream
 	FrameDetach                       // nothing more of a stream comes on this connection, though it goes on
 	FrameGoAway                       // agent: opens no more streams on this connection; payload: the last stream taken
 	FrameStop                         // the receiver of a channel wants no more of it

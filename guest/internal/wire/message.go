@@ -79,6 +79,7 @@ type Attached struct {
 // Control is the payload of a Control frame; one field is set.
 type Control struct {
 	Signal int        `json:"signal,omitempty"`
+	Kill   bool       `json:"kill,omitempty"` // everything that the command started
 	Size   *[2]uint16 `json:"size,omitempty"` // columns, rows
 }
 

@@ -43,20 +43,22 @@ func (o *Outbox) Attach(st *Stream, credit int) {
 	o.mu.Unlock()
 }
 
-// Detach stops sending; it returns once no frame is under way.
-func (o *Outbox) Detach() {
+// Detach stops sending; it returns once no frame is under way, and says
+// whether there is anything left to send later.
+func (o *Outbox) Detach() (open bool) {
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	o.stream, o.credit = nil, 0
-	if o.sending == 0 {
+	for o.sending > 0 {
+		if o.idle == nil {
+			o.idle = make(chan struct{})
+		}
+		idle := o.idle
 		o.mu.Unlock()
-		return
+		<-idle
+		o.mu.Lock()
 	}
-	if o.idle == nil {
-		o.idle = make(chan struct{})
-	}
-	idle := o.idle
-	o.mu.Unlock()
-	<-idle
+	return o.err == nil
 }
 
 // Fail ends the outbox: nothing can be sent any more. The first reason stays.
@@ -219,6 +221,18 @@ func (o *Outbox) CloseWrite() error {
 	}
 	defer o.end()
 	return st.sendEmpty(FrameEnd, o.channel)
+}
+
+// Final sends the last message of the stream and ends the outbox.
+func (o *Outbox) Final(t FrameType, v any) error {
+	st, _, err := o.begin(0, nil)
+	if err != nil {
+		return err
+	}
+	defer o.end()
+	err = st.Message(t, v)
+	o.Fail(ErrStopped)
+	return err
 }
 
 // Message sends a message of the stream, after all data that was sent before.

@@ -83,6 +83,9 @@ type Ends struct {
 	In      [channels]*Inbox
 	Out     [channels]*Outbox
 	Handler Handler
+	// Opened, if set, gets the stream before anything can come on it. It must
+	// not write.
+	Opened func(*Stream)
 }
 
 // ErrGoingAway is why a connection takes no new stream.
@@ -132,6 +135,9 @@ func (s *Session) open(payload []byte, e Ends) (*Stream, error) {
 		if e.In[i] != nil {
 			e.In[i].bind(st)
 		}
+	}
+	if e.Opened != nil {
+		e.Opened(st)
 	}
 	if err := s.writeLocked(frame(FrameOpen, 0, st.id, payload)); err != nil {
 		s.remove(st)
