@@ -145,6 +145,15 @@ func (in *installation) terminate() {
 	}
 }
 
+// clear ends what a test that failed leaves running.
+func (in *installation) clear() {
+	in.cmd.Process.Kill() //nolint:errcheck // it has ended where the test went well
+	<-in.ended
+	for _, p := range in.look().processes {
+		syscall.Kill(p.pid, syscall.SIGKILL) //nolint:errcheck // it may have ended just now
+	}
+}
+
 func (in *installation) log() string {
 	b, err := os.ReadFile(filepath.Join(in.dir, "log"))
 	if err != nil {

@@ -44,10 +44,7 @@ func TestKilledDaemonLeavesNothing(t *testing.T) {
 	in := install(t)
 	hits, records := map[string]int{}, map[string]int{}
 	in.launch()
-	t.Cleanup(func() {
-		in.cmd.Process.Kill() //nolint:errcheck // it has ended where the test went well
-		<-in.ended
-	})
+	t.Cleanup(in.clear)
 	in.ready()
 	for round := range *kills {
 		wanted := phases()[round%len(phases())]
