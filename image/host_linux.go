@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,6 +23,10 @@ import (
 // skeletonVersion is part of the host image's digest. Raise it with every
 // change to what buildSkeleton makes.
 const skeletonVersion = "1"
+
+// hostFresh is how long this machine's /usr is taken to be as it was: the
+// look at it costs more than all else of a lease.
+const hostFresh = 250 * time.Millisecond
 
 // hostMeta is a file beside a skeleton, written last before it appears.
 const hostMeta = "host.json"
@@ -51,17 +56,30 @@ var hostSources = []string{
 
 // hostDigest identifies the host image cheaply: by metadata only. It also
 // covers the architecture, this store's ownership, and all that the skeleton
-// takes from /etc.
+// takes from /etc. The caller holds hostMu.
 func (s *Store) hostDigest() string {
 	h := sha256.New()
 	fmt.Fprintf(h, "skeleton %s %s %s\n", skeletonVersion, runtime.GOARCH, s.own)
-	for _, path := range append(slices.Clone(hostSources), etcSources()...) {
+	for _, path := range slices.Concat(hostSources, s.etcPaths()) {
 		writeIdentity(h, path)
 	}
 	for _, b := range hostBinds() {
 		fmt.Fprintf(h, "bind %s %s %q\n", b.Source, b.Target, b.Hide)
 	}
 	return fmt.Sprintf("sha256:%x", h.Sum(nil))
+}
+
+// etcPaths is etcSources, found anew only when /etc itself has changed. The
+// caller holds hostMu.
+func (s *Store) etcPaths() []string {
+	info, err := os.Stat("/etc")
+	if err != nil {
+		return nil
+	}
+	if s.etcFound == nil || !info.ModTime().Equal(s.etcStamp) {
+		s.etcFound, s.etcStamp = etcSources(), info.ModTime()
+	}
+	return s.etcFound
 }
 
 func writeIdentity(w io.Writer, path string) {
@@ -73,7 +91,7 @@ func writeIdentity(w io.Writer, path string) {
 	if info.Mode()&fs.ModeSymlink != 0 {
 		target, _ = os.Readlink(path) // of a link that just went: as if it had no target
 	}
-	fmt.Fprintf(w, "%s %s %d %d %q\n", path, info.Mode(), info.Size(), info.ModTime().UnixNano(), target)
+	fmt.Fprintf(w, "%s %d %d %d %q\n", path, info.Mode(), info.Size(), info.ModTime().UnixNano(), target)
 }
 
 // hostImage returns the host image as it is now, building its skeleton when
@@ -81,11 +99,13 @@ func writeIdentity(w io.Writer, path string) {
 func (s *Store) hostImage(ctx context.Context) (*hostState, error) {
 	s.hostMu.Lock()
 	defer s.hostMu.Unlock()
+	if s.host != nil && time.Since(s.hostSeen) < hostFresh && s.host.exists() {
+		return s.host, nil
+	}
 	digest := s.hostDigest()
-	if s.host != nil && s.host.digest == digest {
-		if _, err := os.Lstat(s.host.image.Skeleton); err == nil {
-			return s.host, nil
-		}
+	if s.host != nil && s.host.digest == digest && s.host.exists() {
+		s.hostSeen = time.Now()
+		return s.host, nil
 	}
 	path := s.hostPath(digest)
 	lock, err := lockPath(ctx, s.path(locksDir, "host.lock"), false, nil)
@@ -102,8 +122,13 @@ func (s *Store) hostImage(ctx context.Context) (*hostState, error) {
 	if err != nil {
 		return nil, storeError("read", "the host image", err)
 	}
-	s.host = state
+	s.host, s.hostSeen = state, time.Now()
 	return state, nil
+}
+
+func (h *hostState) exists() bool {
+	_, err := os.Lstat(h.image.Skeleton)
+	return err == nil
 }
 
 func (s *Store) loadSkeleton(path string) (*hostState, error) {
@@ -134,6 +159,8 @@ func (s *Store) loadSkeleton(path string) (*hostState, error) {
 // currentHost is the path of the skeleton for this machine as it is, there or
 // not, relative to the store.
 func (s *Store) currentHost() string {
+	s.hostMu.Lock()
+	defer s.hostMu.Unlock()
 	return s.hostPath(s.hostDigest())
 }
 

@@ -267,12 +267,15 @@ func TestPullCorrupted(t *testing.T) {
 }
 
 func TestPullResumes(t *testing.T) {
-	var ranges []string
+	var mu sync.Mutex
+	var ranges []string // under mu
 	var broken atomic.Bool
 	broken.Store(true)
 	content := incompressible(1 << 20)
 	ref := spoil(t, layerTar(t, entry{name: "a", content: content}), func(n int64, w http.ResponseWriter, r *http.Request, blob []byte) {
+		mu.Lock()
 		ranges = append(ranges, r.Header.Get("Range"))
+		mu.Unlock()
 		var start, end int
 		if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &start, &end); err == nil {
 			w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", start, end, len(blob)))
@@ -296,11 +299,15 @@ func TestPullResumes(t *testing.T) {
 		t.Fatalf("while the registry breaks off: %v", err)
 	}
 	broken.Store(false)
+	mu.Lock()
 	ranges = nil
+	mu.Unlock()
 	again := openIn(t, s.Dir(), image.Options{}) // as after a restart
 	if _, err := again.Pull(t.Context(), ref, image.PullOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	mu.Lock()
+	defer mu.Unlock()
 	if len(ranges) != 1 || !strings.HasPrefix(ranges[0], "bytes=100000-") {
 		t.Errorf("it asked for %q", ranges)
 	}

@@ -84,8 +84,13 @@ type Store struct {
 	limits   Limits
 	log      *slog.Logger
 
-	hostMu sync.Mutex
-	host   *hostState // the host image as last seen; nil: not yet
+	hostMu   sync.Mutex
+	host     *hostState // the host image as last seen; nil: not yet
+	hostSeen time.Time  // when host was compared with this machine
+	// etcFound are the paths in /etc that the host image depends on, as they
+	// were when /etc changed at etcStamp.
+	etcFound []string
+	etcStamp time.Time
 
 	indexMu    sync.Mutex
 	indexStamp os.FileInfo // of the file that index was read from
