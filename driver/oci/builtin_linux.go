@@ -63,12 +63,12 @@ func (c *child) close() {
 	c.status.Close()
 }
 
-// cloneFlags are those of the configuration's namespaces.
+// cloneFlags are those of the configuration's namespaces. That of the control
+// groups is entered later, when the process is in its own.
 var cloneFlags = map[specs.LinuxNamespaceType]uintptr{
 	specs.UserNamespace: unix.CLONE_NEWUSER, specs.MountNamespace: unix.CLONE_NEWNS,
 	specs.PIDNamespace: unix.CLONE_NEWPID, specs.NetworkNamespace: unix.CLONE_NEWNET,
 	specs.IPCNamespace: unix.CLONE_NEWIPC, specs.UTSNamespace: unix.CLONE_NEWUTS,
-	specs.CgroupNamespace: unix.CLONE_NEWCGROUP,
 }
 
 // buildCapabilities are what building takes of a process whose ids are mapped
@@ -250,6 +250,9 @@ func (p *plan) launchConfig(files *inherited) (*launch.Config, error) {
 	cfg := &launch.Config{
 		Hostname: p.config.Hostname, Sysctls: p.config.Linux.Sysctl,
 		Capabilities: AgentCapabilities, Filter: p.filter,
+		CgroupNamespace: slices.ContainsFunc(p.config.Linux.Namespaces, func(ns specs.LinuxNamespace) bool {
+			return ns.Type == specs.CgroupNamespace
+		}),
 		Listen: socketPath, Env: p.config.Process.Env,
 		Args:  append(slices.Clone(p.config.Process.Args), "--listen", "fd:"+strconv.Itoa(launch.ListenFD)),
 		Files: []launch.File{{Path: secretPath, Content: p.secret, Mode: 0o400}},

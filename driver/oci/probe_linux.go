@@ -200,12 +200,14 @@ func delegation() string {
 		"sudo tee /etc/systemd/system/user@.service.d/delegate.conf && sudo systemctl daemon-reload; otherwise run as root"
 }
 
+// pidsCapability needs control groups: a limit by RLIMIT_NPROC holds as well,
+// but nothing tells that it was hit.
 func (n *Native) pidsCapability() faas.Capability {
-	if n.limitsPIDsByRlimit() {
-		return faas.Capability{Feature: faas.FeatureLimitPIDs, Available: true,
-			Detail: "RLIMIT_NPROC in the sandbox's user namespace; refused forks are not counted"}
+	c := n.cgroupCapability(faas.FeatureLimitPIDs, cgroup.PIDs)
+	if !c.Available && n.limitsPIDsByRlimit() {
+		c.Reason += "; processes are limited by RLIMIT_NPROC all the same, but refused forks cannot be told"
 	}
-	return n.cgroupCapability(faas.FeatureLimitPIDs, cgroup.PIDs)
+	return c
 }
 
 // diskCapability compares the size of the root file system with the limit.

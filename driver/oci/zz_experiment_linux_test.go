@@ -36,6 +36,8 @@ while True:
 	}
 	t.Logf("quiesce %v", time.Since(start))
 	dir := t.TempDir()
+	log0 := time.Now()
+	_ = log0
 	start = time.Now()
 	tool := &criu.Tool{Path: "/opt/faas-test/bin/criu"}
 	err = tool.Dump(t.Context(), dir, &rpc.CriuOpts{
@@ -60,6 +62,9 @@ while True:
 	for _, e := range es {
 		i, _ := e.Info()
 		t.Log(e.Name(), i.Size())
+	}
+	if err != nil {
+		t.FailNow()
 	}
 	n2, err := x.Stdout.Read(b)
 	t.Logf("%d %v %q", n2, err, b)

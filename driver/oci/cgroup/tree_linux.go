@@ -60,15 +60,15 @@ func open(mounts []hierarchy, own map[string]string, root bool) (*Tree, error) {
 	if len(t.dirs) > 0 {
 		return t, nil
 	}
+	if why := t.reasons(); why != "" {
+		return nil, errors.New(why)
+	}
 	for _, h := range mounts {
 		if h.unified {
 			return t, t.openUnified(h, own[""], root)
 		}
 	}
-	if len(mounts) == 0 {
-		return nil, errors.New("no control group file system is mounted")
-	}
-	return nil, fmt.Errorf("no control group hierarchy is writable: %s", t.reasons())
+	return nil, errors.New("no control group file system is mounted")
 }
 
 // openLegacy adds the controllers of one version 1 hierarchy.
