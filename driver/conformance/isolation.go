@@ -98,7 +98,7 @@ func checkNoPrivileges(ctx context.Context, env *Env) error {
 		"remount":             "mount -o remount,rw /proc",
 		"unmount":             "umount -l /proc",
 		"make a device":       "mknod /tmp/disk b 8 0 && head -c 1 /tmp/disk",
-		"set the clock":       "date -s @1",
+		"set the clock":       "date -s @1 && test $(date +%s) -lt 1000", // busybox succeeds without having set it
 		"load a module":       "modprobe loop || insmod /tmp/x.ko",
 	} {
 		if err := b.refuse(ctx, what, script); err != nil {
