@@ -39,14 +39,9 @@ type registry struct {
 
 // connect finds the credentials for a repository and authenticates.
 func (s *Store) connect(ctx context.Context, repo name.Repository) (*registry, error) {
-	auth, err := s.opts.Keychain.Resolve(repo)
+	auth, err := s.credentials(ctx, repo)
 	if err != nil {
-		return nil, &faas.Error{Kind: faas.KindFailedPrecondition, Err: err,
-			Detail: "the credentials for " + repo.RegistryStr() + " cannot be read",
-			Remedy: "check the docker configuration and its credential helpers"}
-	}
-	if auth == nil {
-		auth = authn.Anonymous
+		return nil, err
 	}
 	base := s.opts.Transport
 	if base == nil {
@@ -65,6 +60,38 @@ func (s *Store) connect(ctx context.Context, repo name.Repository) (*registry, e
 	}
 	r.client = &http.Client{Transport: r.transport, CheckRedirect: checkRedirect}
 	return r, nil
+}
+
+// credentials asks the keychain, whose helper programs know no context: one
+// that hangs is waited for no longer than stallTimeout, and then left to end
+// with this process.
+func (s *Store) credentials(ctx context.Context, repo name.Repository) (authn.Authenticator, error) {
+	type answer struct {
+		auth authn.Authenticator
+		err  error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		auth, err := s.opts.Keychain.Resolve(repo)
+		answered <- answer{auth, err}
+	}()
+	ctx, cancel := context.WithTimeoutCause(ctx, stallTimeout, errors.New("a credential helper does not answer"))
+	defer cancel()
+	var a answer
+	select {
+	case a = <-answered:
+	case <-ctx.Done():
+		a.err = context.Cause(ctx)
+	}
+	if a.err != nil {
+		return nil, &faas.Error{Kind: faas.KindFailedPrecondition, Err: a.err,
+			Detail: "the credentials for " + repo.RegistryStr() + " cannot be read",
+			Remedy: "check the docker configuration and its credential helpers"}
+	}
+	if a.auth == nil {
+		return authn.Anonymous, nil
+	}
+	return a.auth, nil
 }
 
 // checkRedirect bounds redirects, and refuses one from elsewhere to an address
