@@ -133,7 +133,7 @@ func (e *Exec) open(ctx context.Context, request wire.Outgoing, hold bool) error
 	l := &execLink{exec: e, session: s}
 	ends := wire.Ends{In: e.out, Handler: l, Opened: l.begin}
 	ends.Out[0] = e.in
-	_, err = s.Open(request, ends, hold)
+	s.guard(ctx, func() { _, err = s.Open(request, ends, hold) })
 	l.mu.Lock()
 	l.opened = err == nil
 	early := l.early

@@ -22,7 +22,7 @@ var errLinuxOnly = faas.Unavailable("the agent can do this on Linux only", "use 
 type Protection struct{ Missing []string }
 
 // Harden can do nothing on this system.
-func Harden() Protection { return Protection{Missing: []string{errLinuxOnly.Detail}} }
+func Harden(...uintptr) Protection { return Protection{Missing: []string{errLinuxOnly.Detail}} }
 
 func (Protection) expose() func() { return func() {} }
 

@@ -251,7 +251,7 @@ func (w *fileWrite) own(f *os.File) error {
 			uid, gid = int(sys.Uid), int(sys.Gid)
 		}
 	}
-	if uid != os.Getuid() || gid != os.Getgid() {
+	if uid != os.Geteuid() || gid != os.Getgid() {
 		if err := f.Chown(uid, gid); err != nil && (w.args.User != "" || !errors.Is(err, fs.ErrPermission)) {
 			return err
 		}
@@ -301,7 +301,7 @@ func (a *Agent) makeDirs(path string, mode fs.FileMode, who user) error {
 		}
 		return err
 	}
-	if who.uid != os.Getuid() || who.gid != os.Getgid() {
+	if who.uid != os.Geteuid() || who.gid != os.Getgid() {
 		if err := os.Lchown(path, who.uid, who.gid); err != nil {
 			return err
 		}

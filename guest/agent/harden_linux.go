@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -44,8 +45,9 @@ type Protection struct {
 // reported, not fatal.
 //
 // The caller needs CAP_SETPCAP for the bounding set; a runtime that starts
-// the agent without it reduces the set itself.
-func Harden() Protection {
+// the agent without it reduces the set itself. Commands get none of the
+// withheld capabilities either.
+func Harden(withheld ...uintptr) Protection {
 	var p Protection
 	missing := func(what string, err error) {
 		if err != nil {
@@ -55,7 +57,7 @@ func Harden() Protection {
 	missing("close-on-exec", unix.CloseRange(3, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC))
 	missing("out-of-memory protection", p.protectFromOOM())
 	missing("no new privileges", allThreads(unix.PR_SET_NO_NEW_PRIVS, 1))
-	missing("bounding set", dropBounding())
+	missing("bounding set", dropBounding(withheld))
 	missing("inheritable capabilities", clearInheritable())
 	missing("dumpable", unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0))
 	warmThreads(readyThreads)
@@ -71,9 +73,9 @@ func allThreads(option, arg uintptr) error {
 	return nil
 }
 
-func dropBounding() error {
+func dropBounding(withheld []uintptr) error {
 	for capability := uintptr(0); capability <= unix.CAP_LAST_CAP; capability++ {
-		if childCapabilities&(1<<capability) != 0 {
+		if childCapabilities&(1<<capability) != 0 && !slices.Contains(withheld, capability) {
 			continue
 		}
 		has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, capability, 0, 0, 0)

@@ -343,7 +343,7 @@ func (x *extraction) clear(name string) error {
 
 // owner sets a member's owner where the agent may.
 func (x *extraction) owner(name string, h *tar.Header) error {
-	if os.Getuid() != 0 || h.Uid == os.Getuid() && h.Gid == os.Getgid() {
+	if os.Geteuid() != 0 || h.Uid == os.Geteuid() && h.Gid == os.Getgid() {
 		return nil
 	}
 	err := x.root.Lchown(name, h.Uid, h.Gid)

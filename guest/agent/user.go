@@ -33,7 +33,7 @@ type passwd struct {
 // lookupUser resolves name, uid, name:group or uid:gid with the sandbox's own
 // files. The empty name is root, or whoever the agent is.
 func (a *Agent) lookupUser(spec string) (user, error) {
-	self, group := os.Getuid(), os.Getgid()
+	self, group := os.Geteuid(), os.Getgid()
 	name, groupName, _ := strings.Cut(spec, ":")
 	who := user{uid: self, gid: group, home: "/"}
 	entry, found := a.passwdEntry(name, self)
@@ -66,14 +66,15 @@ func (a *Agent) lookupUser(spec string) (user, error) {
 
 // credentials adds what the agent must change to become who.
 func (a *Agent) credentials(who user, groups []int) (user, error) {
-	self, group := os.Getuid(), os.Getgid()
+	self, group := os.Geteuid(), os.Getgid()
 	own, err := os.Getgroups()
 	if err != nil {
 		own = nil
 	}
 	own = slices.DeleteFunc(own, func(g int) bool { return g == group })
 	groups = slices.DeleteFunc(groups, func(g int) bool { return g == who.gid })
-	same := who.uid == self && who.gid == group
+	// An agent whose real user is apart from root hands on neither.
+	same := who.uid == self && who.gid == group && self == os.Getuid()
 	if self != 0 {
 		if !same {
 			return who, &faas.Error{
