@@ -82,6 +82,9 @@ func (s *Store) credentials(ctx context.Context, repo name.Repository) (authn.Au
 	case a = <-answered:
 	case <-ctx.Done():
 		a.err = context.Cause(ctx)
+		if errors.Is(a.err, context.Canceled) {
+			return nil, a.err
+		}
 	}
 	if a.err != nil {
 		return nil, &faas.Error{Kind: faas.KindFailedPrecondition, Err: a.err,
