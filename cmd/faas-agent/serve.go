@@ -41,6 +41,8 @@ type settings struct {
 	listen, dial, device, secretFile string
 	stdio, powerOff, keep            bool
 	vsock                            uint
+	realUser                         uint
+	secret                           []byte
 }
 
 func parse(args []string) (settings, error) {
@@ -52,6 +54,7 @@ func parse(args []string) (settings, error) {
 	f.BoolVar(&s.stdio, "stdio", false, "serve one session on standard input and output")
 	f.UintVar(&s.vsock, "vsock", 0, "serve on vsock `PORT`")
 	f.StringVar(&s.secretFile, "secret-file", cmpOr(os.Getenv("FAAS_AGENT_SECRET_FILE"), defaultSecretFile), "read the channel secret from `PATH` and remove it, or from standard input (-)")
+	f.UintVar(&s.realUser, "real-user", 0, "take `UID` as real and saved user id, so that commands of root, from which CAP_KILL is withheld, cannot signal the agent: for kernels that do not spare PID 1")
 	f.BoolVar(&s.powerOff, "poweroff", false, "power the machine off at the end (microVMs)")
 	if err := f.Parse(args); err != nil {
 		return s, err
@@ -101,9 +104,14 @@ func run(s settings, secret []byte) int {
 	stop := handleSignals(cancel)
 	defer stop()
 	a, err := agent.New(agent.Config{
-		Secret: secret, Init: true, Protection: agent.Harden(), Env: os.Environ(), Build: build, Log: logLine,
+		Secret: secret, Init: true, Protection: harden(s), Env: os.Environ(), Build: build, Log: logLine,
 	})
 	if err != nil {
+		return fail(err)
+	}
+	s.secret = secret
+	if err := standApart(s); err != nil {
+		a.Close() //nolint:errcheck // the first error counts
 		return fail(err)
 	}
 	if os.Getpid() == 1 {

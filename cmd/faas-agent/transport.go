@@ -8,8 +8,10 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"time"
 
+	"github.com/faas-platform/faas/guest"
 	"github.com/faas-platform/faas/guest/agent"
 )
 
@@ -23,8 +25,8 @@ const (
 )
 
 // dialOut serves a host that listens: where a listening socket could not be
-// checkpointed, the agent comes to the host, and comes again whenever the
-// connection has ended.
+// checkpointed, the agent comes to the host. One connection always waits to be
+// taken; once it is, it is served beside the next one.
 func dialOut(s settings) (server, error) {
 	if s.dial == "" {
 		return nil, nil
@@ -33,15 +35,34 @@ func dialOut(s settings) (server, error) {
 	if err != nil {
 		return nil, err
 	}
+	proof := guest.DialOutProof(s.secret)
 	return func(ctx context.Context, a *agent.Agent) error {
+		var serving sync.WaitGroup
+		defer serving.Wait()
 		return again(ctx, func() bool {
 			conn, err := net.Dial("unix", path)
 			if err != nil {
 				return false
 			}
-			return a.ServeConn(ctx, conn) == nil
+			if err := offer(ctx, conn, proof); err != nil {
+				conn.Close() //nolint:errcheck // given up
+				return false
+			}
+			serving.Go(func() { a.ServeConn(ctx, conn) }) //nolint:errcheck // the client is told
+			return true
 		})
 	}, nil
+}
+
+// offer shows the host who dials and waits until the connection is taken.
+func offer(ctx context.Context, conn net.Conn, proof []byte) error {
+	stop := context.AfterFunc(ctx, func() { conn.Close() }) //nolint:errcheck // ends the wait
+	defer stop()
+	if _, err := conn.Write(proof); err != nil {
+		return err
+	}
+	_, err := io.ReadFull(conn, make([]byte, 1))
+	return err
 }
 
 // again calls attempt until ctx ends, with a pause where it failed.
