@@ -186,6 +186,7 @@ func (s *sandbox) config(img source, volume string) (*container.Config, *contain
 		Labels:    s.d.labels(roleSandbox, spec.ID, spec.Project),
 		OpenStdin: true, StdinOnce: true, AttachStdin: true, AttachStdout: true, AttachStderr: true,
 		Healthcheck: &container.HealthConfig{Test: []string{"NONE"}},
+		StopSignal:  "SIGKILL", // the agent ignores the polite ones, and an engine that stops would wait for it
 	}
 	host := &container.HostConfig{
 		NetworkMode:    "none",
@@ -331,10 +332,19 @@ func (s *sandbox) awaitAgent(ctx context.Context, gone <-chan struct{}) error {
 	}
 }
 
-// greet says hello to the agent and tells it who it is.
+// greet says hello to the agent and tells it who it is. By way of a shim the
+// connection is kept for Stats: a sandbox that has used up its processes could
+// not start another shim.
 func (s *sandbox) greet(ctx context.Context) error {
-	c := guest.NewClient(s.Dial, guest.Options{Secret: s.secret(), Multiplex: s.Channel().Multiplex})
-	defer c.Close()
+	c := s.insideClient()
+	err := s.introduce(ctx, c)
+	if err != nil || !s.Channel().Multiplex {
+		s.closeInside()
+	}
+	return err
+}
+
+func (s *sandbox) introduce(ctx context.Context, c *guest.Client) error {
 	if _, err := c.Hello(ctx); err != nil {
 		return err
 	}

@@ -20,7 +20,9 @@
 // else a shim (the agent's connect command) is exec'd in the container and
 // its standard streams, hijacked over the API, are the connection; that costs
 // a process, so the guest client multiplexes. The handshake of the guest
-// protocol proves in both cases that the right agent answers.
+// protocol proves in both cases that the right agent answers. A shim is a
+// process inside: root there can stop it, and so cut its own sandbox off until
+// the next Dial, which harms nobody else.
 //
 // # What belongs to us
 //
@@ -172,6 +174,7 @@ func (d *Driver) Recover(ctx context.Context, h driver.Handle) (driver.Sandbox, 
 	if err := s.update(func(rec *record) { rec.Owner = d.owner.token }); err != nil {
 		return nil, err
 	}
+	s.setPaused(info.State.Paused)
 	s.locate(info.State.Pid)
 	return s, nil
 }

@@ -141,6 +141,7 @@ func open(t *testing.T, opts Options) *Driver {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		purge(t, d)
 		if err := d.Close(); err != nil {
 			t.Error(err)
 		}

@@ -26,6 +26,7 @@ type sandbox struct {
 	rec     record
 	process process       // of the agent, when direct
 	direct  bool          // the agent's socket is reached without the engine
+	paused  bool          // as far as this process knows
 	inside  *guest.Client // for Stats; nil until needed
 
 	once      sync.Once
@@ -171,10 +172,12 @@ func (s *sandbox) Resume(ctx context.Context) error {
 func (s *sandbox) freeze(ctx context.Context, op string, paused bool, change func(context.Context, *client.Client) error) error {
 	err := s.d.engine.call(ctx, changeTimeout, change)
 	if err == nil {
+		s.setPaused(paused)
 		return nil
 	}
 	info, askErr := s.d.engine.inspect(ctx, s.container())
 	if askErr == nil && info.State != nil && info.State.Running {
+		s.setPaused(info.State.Paused)
 		if info.State.Paused == paused {
 			return nil
 		}
@@ -189,14 +192,8 @@ func (s *sandbox) freeze(ctx context.Context, op string, paused bool, change fun
 // Destroy implements driver.Sandbox.
 func (s *sandbox) Destroy(ctx context.Context) error {
 	s.once.Do(func() { close(s.destroyed) })
-	s.mu.Lock()
-	rec, inside := s.rec, s.inside
-	s.inside = nil
-	s.mu.Unlock()
-	if inside != nil {
-		_ = inside.Close()
-	}
-	if err := s.d.removeSandbox(ctx, s.id, rec); err != nil {
+	s.closeInside()
+	if err := s.d.removeSandbox(ctx, s.id, s.snapshotRecord()); err != nil {
 		return opError("destroy docker sandbox", "sandbox "+s.id, err)
 	}
 	return nil
@@ -246,6 +243,12 @@ func (d *Driver) removeContainer(ctx context.Context, target, sandbox string) er
 // removalUnderWay says whether another call is removing the container.
 func removalUnderWay(err error) bool {
 	return errors.Is(err, faas.ErrConflict) && strings.Contains(err.Error(), "already in progress")
+}
+
+func (s *sandbox) setPaused(paused bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.paused = paused
 }
 
 func (s *sandbox) gone() bool {

@@ -17,17 +17,28 @@ import (
 	"github.com/faas-platform/faas/guest"
 )
 
-// Stats implements driver.Sandbox. On this machine the figures come from the
-// sandbox's control groups. Elsewhere they come from the engine, and the
-// killed and refused processes, of which the engine keeps no count, from the
-// same control groups as the agent reads them.
+// insideTimeout bounds the reading of control groups by the agent.
+const insideTimeout = 2 * time.Second
+
+// Stats implements driver.Sandbox. The figures are the kernel's, of the
+// sandbox's control groups: read past the engine on this machine, by the agent
+// elsewhere, since an engine takes up to a second for a sample and does not
+// count what was killed or refused. Where the agent does not answer, the
+// engine is asked.
 func (s *sandbox) Stats(ctx context.Context) (driver.Stats, error) {
 	const op = "read consumption of docker sandbox"
+	if s.gone() {
+		return driver.Stats{}, &faas.Error{Kind: faas.KindNotFound, Op: op, Detail: "sandbox " + s.id + " was destroyed"}
+	}
 	s.mu.Lock()
-	direct, p := s.direct, s.process
+	direct, p, paused := s.direct, s.process, s.paused
 	s.mu.Unlock()
 	if direct {
 		if st, err := groupStats(p.readFile); err == nil {
+			return st, nil
+		}
+	} else if !paused {
+		if st, err := s.insideStats(ctx); err == nil {
 			return st, nil
 		}
 	}
@@ -38,52 +49,12 @@ func (s *sandbox) Stats(ctx context.Context) (driver.Stats, error) {
 	return st, nil
 }
 
-// maxStatsSize bounds the engine's answer, in bytes.
-const maxStatsSize = 1 << 20
-
-// engineStats asks the engine for one sample.
-func (s *sandbox) engineStats(ctx context.Context) (driver.Stats, error) {
-	var raw container.StatsResponse
-	err := s.d.engine.call(ctx, askTimeout, func(ctx context.Context, api *client.Client) error {
-		res, err := api.ContainerStats(ctx, s.container(), client.ContainerStatsOptions{})
-		if err != nil {
-			return err
-		}
-		defer res.Body.Close()
-		return json.NewDecoder(io.LimitReader(res.Body, maxStatsSize)).Decode(&raw)
-	})
-	if err != nil {
-		return driver.Stats{}, err
-	}
-	info, err := s.d.engine.inspect(ctx, s.container())
-	if err != nil {
-		return driver.Stats{}, err
-	}
-	st := driver.Stats{
-		CPUMS:          int64(raw.CPUStats.CPUUsage.TotalUsage / 1e6), //nolint:gosec // 292 years
-		MemoryBytes:    int64(raw.MemoryStats.Usage),                  //nolint:gosec // bytes of this world
-		MaxMemoryBytes: int64(raw.MemoryStats.MaxUsage),               //nolint:gosec // likewise
-		PIDs:           int64(raw.PidsStats.Current),                  //nolint:gosec // likewise
-	}
-	if info.State == nil || !info.State.Running {
-		if info.State != nil && info.State.OOMKilled {
-			st.OOMKills = 1
-		}
-		return st, nil
-	}
-	if !info.State.Paused {
-		s.addCounts(ctx, &st)
-	}
-	return st, nil
-}
-
-// addCounts adds what only the control groups count. A sandbox whose agent
-// does not answer keeps the engine's figures alone.
-func (s *sandbox) addCounts(ctx context.Context, st *driver.Stats) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+// insideStats has the agent read the control groups.
+func (s *sandbox) insideStats(ctx context.Context) (driver.Stats, error) {
+	ctx, cancel := context.WithTimeout(ctx, insideTimeout)
 	defer cancel()
 	c := s.insideClient()
-	counts, err := groupStats(func(name string) (string, error) {
+	return groupStats(func(name string) (string, error) {
 		r, _, err := c.ReadFile(ctx, name, 0, -1)
 		if err != nil {
 			return "", err
@@ -92,12 +63,39 @@ func (s *sandbox) addCounts(ctx context.Context, st *driver.Stats) {
 		b, err := io.ReadAll(io.LimitReader(r, 16<<10))
 		return string(b), err
 	})
+}
+
+// maxStatsSize bounds the engine's answer, in bytes.
+const maxStatsSize = 1 << 20
+
+// engineStats asks the engine for one sample.
+func (s *sandbox) engineStats(ctx context.Context) (driver.Stats, error) {
+	info, err := s.d.engine.inspect(ctx, s.container())
 	if err != nil {
-		s.d.log.Debug("control groups cannot be read inside", "sandbox", s.id, "error", err)
-		return
+		return driver.Stats{}, err
 	}
-	st.OOMKills, st.PIDsRefused = counts.OOMKills, counts.PIDsRefused
-	st.MaxMemoryBytes = max(st.MaxMemoryBytes, counts.MaxMemoryBytes)
+	if info.State == nil || !info.State.Running {
+		var st driver.Stats
+		if info.State != nil && info.State.OOMKilled {
+			st.OOMKills = 1
+		}
+		return st, nil
+	}
+	var raw container.StatsResponse
+	err = s.d.engine.call(ctx, askTimeout, func(ctx context.Context, api *client.Client) error {
+		res, err := api.ContainerStats(ctx, s.container(), client.ContainerStatsOptions{})
+		if err != nil {
+			return err
+		}
+		defer res.Body.Close()
+		return json.NewDecoder(io.LimitReader(res.Body, maxStatsSize)).Decode(&raw)
+	})
+	return driver.Stats{
+		CPUMS:          int64(raw.CPUStats.CPUUsage.TotalUsage / 1e6), //nolint:gosec // 292 years
+		MemoryBytes:    int64(raw.MemoryStats.Usage),                  //nolint:gosec // bytes of this world
+		MaxMemoryBytes: int64(raw.MemoryStats.MaxUsage),               //nolint:gosec // likewise
+		PIDs:           int64(raw.PidsStats.Current),                  //nolint:gosec // likewise
+	}, err
 }
 
 // insideClient is the driver's own client of the agent, for figures that only
@@ -109,6 +107,17 @@ func (s *sandbox) insideClient() *guest.Client {
 		s.inside = guest.NewClient(s.Dial, guest.Options{Secret: s.rec.Secret, Multiplex: !s.direct})
 	}
 	return s.inside
+}
+
+// closeInside ends the driver's own client; the next use makes another.
+func (s *sandbox) closeInside() {
+	s.mu.Lock()
+	inside := s.inside
+	s.inside = nil
+	s.mu.Unlock()
+	if inside != nil {
+		_ = inside.Close()
+	}
 }
 
 // cgroupRoot is where control groups are mounted in every container.

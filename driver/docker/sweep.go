@@ -146,6 +146,37 @@ func (d *Driver) leftovers(found []container.Summary) (map[string]record, []stri
 	return sandboxes, carriers, nil
 }
 
+// Purge removes everything of this installation from the engine, running
+// sandboxes, the agent's volumes and our images included, and the records: for
+// uninstalling. Nothing of another installation or of the user's is touched.
+func (d *Driver) Purge(ctx context.Context) error {
+	const op = "purge docker installation"
+	found, err := d.ours(ctx)
+	if err != nil {
+		return opError(op, "", err)
+	}
+	var errs []error
+	for _, c := range found {
+		errs = append(errs, d.engine.remove(ctx, c.ID))
+	}
+	ids, err := d.recorded()
+	errs = append(errs, err)
+	for _, id := range ids {
+		rec, err := d.readRecord(id)
+		if err == nil {
+			err = d.disconnectNetwork(ctx, rec)
+		}
+		errs = append(errs, err, d.removeRecord(id))
+	}
+	conn, err := d.engine.connect(ctx, false)
+	if err != nil {
+		return errors.Join(append(errs, opError(op, "", err))...)
+	}
+	d.forgetAgent(ctx)
+	errs = append(errs, d.removeVolumes(ctx, conn, ""), d.removeImages(ctx, conn, d.ourFilter()))
+	return errors.Join(errs...)
+}
+
 // sweepStale removes agents' volumes and skeletons of earlier builds that no
 // container uses any more.
 func (d *Driver) sweepStale(ctx context.Context) error {
@@ -153,17 +184,20 @@ func (d *Driver) sweepStale(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.sweepVolumes(ctx, conn), d.sweepImages(ctx, conn))
+	var errs []error
+	if agent, err := binary.Bytes(conn.version.Arch); err == nil { // else this build cannot say which is current
+		errs = append(errs, d.removeVolumes(ctx, conn, binary.Digest(agent)))
+	}
+	// An image whose name a newer one took is dangling.
+	errs = append(errs, d.removeImages(ctx, conn, d.ourFilter().Add("dangling", "true")))
+	return errors.Join(errs...)
 }
 
-func (d *Driver) sweepVolumes(ctx context.Context, conn *connection) error {
-	agent, err := binary.Bytes(conn.version.Arch)
-	if err != nil {
-		return nil //nolint:nilerr // this build cannot say which is current
-	}
-	current := binary.Digest(agent)
+// removeVolumes removes our volumes but the one of the digest to keep, and
+// those that containers use.
+func (d *Driver) removeVolumes(ctx context.Context, conn *connection, keep string) error {
 	var res client.VolumeListResult
-	err = conn.call(ctx, askTimeout, func(ctx context.Context, api *client.Client) (err error) {
+	err := conn.call(ctx, askTimeout, func(ctx context.Context, api *client.Client) (err error) {
 		res, err = api.VolumeList(ctx, client.VolumeListOptions{Filters: d.ourFilter()})
 		return err
 	})
@@ -172,7 +206,7 @@ func (d *Driver) sweepVolumes(ctx context.Context, conn *connection) error {
 	}
 	var errs []error
 	for _, v := range res.Items {
-		if v.Labels[LabelInstallation] != d.installation || v.Labels[LabelDigest] == current {
+		if v.Labels[LabelInstallation] != d.installation || v.Labels[LabelDigest] == keep {
 			continue
 		}
 		err := conn.call(ctx, askTimeout, func(ctx context.Context, api *client.Client) error {
@@ -184,11 +218,12 @@ func (d *Driver) sweepVolumes(ctx context.Context, conn *connection) error {
 	return errors.Join(errs...)
 }
 
-// sweepImages removes skeletons whose name a newer one took.
-func (d *Driver) sweepImages(ctx context.Context, conn *connection) error {
+// removeImages removes those of our images that the filter selects and no
+// container uses.
+func (d *Driver) removeImages(ctx context.Context, conn *connection, filter client.Filters) error {
 	var res client.ImageListResult
 	err := conn.call(ctx, askTimeout, func(ctx context.Context, api *client.Client) (err error) {
-		res, err = api.ImageList(ctx, client.ImageListOptions{Filters: d.ourFilter().Add("dangling", "true")})
+		res, err = api.ImageList(ctx, client.ImageListOptions{Filters: filter})
 		return err
 	})
 	if err != nil {
