@@ -102,3 +102,20 @@ func TestNoFileNamesAMachine(t *testing.T) {
 func isScript(file string) bool {
 	return file == "Makefile" || strings.HasPrefix(file, "scripts/") || strings.HasPrefix(file, ".ci/")
 }
+
+// The program in the README is the one that builds.
+func TestReadmeShowsARealProgram(t *testing.T) {
+	program, err := os.ReadFile(filepath.Join(root(t), "demos/embed/main.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile(filepath.Join(root(t), "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, shown, _ := bytes.Cut(readme, []byte("```go\n"))
+	shown, _, found := bytes.Cut(shown, []byte("\n```\n"))
+	if !found || !bytes.Contains(program, shown) {
+		t.Error("README.md does not show the main function of demos/embed/main.go")
+	}
+}
