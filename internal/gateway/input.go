@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"syscall"
 
 	"github.com/coder/websocket"
@@ -15,7 +14,7 @@ import (
 // socketInput turns a client's frames into a request's input.
 type socketInput struct {
 	socket  *socket
-	stdin   *io.PipeWriter
+	stdin   *inputBuffer
 	resize  chan faas.TerminalSize
 	signals chan syscall.Signal
 }
@@ -27,9 +26,8 @@ func newSocketInput(ctx context.Context, s *socket, e *execution) *socketInput {
 	if e.input != nil {
 		return in // all of it came with the first frame
 	}
-	var reader *io.PipeReader
-	reader, in.stdin = io.Pipe()
-	e.req.Stdin = &ackingReader{ctx: ctx, from: reader, socket: s}
+	in.stdin = newInputBuffer()
+	e.req.Stdin = &ackingReader{ctx: ctx, from: in.stdin, socket: s}
 	return in
 }
 
@@ -84,21 +82,19 @@ func (in *socketInput) frame(body []byte) error {
 	return nil
 }
 
-// write passes input on; it waits while the command does not read. Input for a
-// command that closed its standard input is dropped.
+// write passes input on; beyond the window it waits while the command does not
+// read. Input after the end, or for a command that closed its standard input,
+// is dropped.
 func (in *socketInput) write(p []byte) {
-	if in.stdin == nil || len(p) == 0 {
-		return
-	}
-	if _, err := in.stdin.Write(p); err != nil {
-		return
+	if in.stdin != nil {
+		in.stdin.add(p)
 	}
 }
 
 // close ends standard input.
 func (in *socketInput) close() {
 	if in.stdin != nil {
-		_ = in.stdin.Close() //nolint:errcheck // a pipe's never fails
+		in.stdin.end()
 	}
 }
 
@@ -126,7 +122,7 @@ const ackEvery = api.StdinWindow / 4
 // ackingReader tells the client how much of its input was consumed.
 type ackingReader struct {
 	ctx    context.Context // of the connection
-	from   *io.PipeReader
+	from   *inputBuffer
 	socket *socket
 	done   int64
 	told   int64
@@ -144,4 +140,7 @@ func (a *ackingReader) Read(p []byte) (int, error) {
 }
 
 // Close lets the executor say that nobody reads any more.
-func (a *ackingReader) Close() error { return a.from.Close() }
+func (a *ackingReader) Close() error {
+	a.from.drop()
+	return nil
+}
