@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -181,10 +182,14 @@ func (c command) run(ctx context.Context, args []string) error {
 	}
 	cmd := exec.CommandContext(ctx, c.program, args...) //nolint:gosec // found by chooseLauncher
 	cmd.Stderr = out
+	// A program that outlived this process would go on making what a sweep
+	// removes. The signal comes at the end of the thread that started it,
+	// which therefore is one that waits for it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if c.runtime == LauncherCrun {
 		err = runWithoutUnified(cmd)
 	} else {
-		err = cmd.Run()
+		err = onOwnThread(cmd.Run)
 	}
 	if err != nil {
 		message := make([]byte, maxStatus)
@@ -199,8 +204,11 @@ func (c command) run(ctx context.Context, args []string) error {
 // refuses to run where it sees both.
 func runWithoutUnified(cmd *exec.Cmd) error {
 	points, err := cgroup.HybridMounts()
-	if err != nil || len(points) == 0 {
-		return errors.Join(err, cmd.Run())
+	if err != nil {
+		return err
+	}
+	if len(points) == 0 {
+		return onOwnThread(cmd.Run)
 	}
 	return onOwnThread(func() error { // a program starts in the namespaces of its thread
 		if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
@@ -229,10 +237,10 @@ func (c command) remove(ctx context.Context, id, _ string) error {
 
 // awaitSocket waits until the agent's socket is there.
 func awaitSocket(ctx context.Context, h *handle) error {
-	path := "/proc/" + strconv.Itoa(h.id.PID) + "/root" + socketPath
 	for {
-		if _, err := os.Lstat(path); err == nil {
-			return nil
+		conn, err := dialAgent(ctx, h.id)
+		if err == nil {
+			return conn.Close()
 		}
 		if !h.id.alive() {
 			return errors.New("the agent ended before it listened")

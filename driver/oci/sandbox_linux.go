@@ -21,7 +21,7 @@ import (
 // sandbox is one native sandbox.
 type sandbox struct {
 	id     string
-	secret []byte
+	secret []byte // guarded by mu: a restore changes it
 	driver *Native
 	group  *cgroup.Group // nil: no control groups
 	done   chan struct{} // closed when process 1 has ended
@@ -30,6 +30,8 @@ type sandbox struct {
 	unwatched chan struct{}
 
 	process *handle // set once, before the sandbox is handed out; nil when it never started
+
+	saving sync.Mutex // one snapshot at a time
 
 	mu         sync.Mutex
 	record     record
@@ -121,39 +123,44 @@ func (s *sandbox) Handle() driver.Handle {
 }
 
 // Channel returns the secret; connections are cheap.
-func (s *sandbox) Channel() driver.Channel { return driver.Channel{Secret: s.secret} }
+func (s *sandbox) Channel() driver.Channel { return driver.Channel{Secret: s.channelSecret()} }
 
-// Dial connects to the agent's socket inside. The way leads through the
-// sandbox's own root, so each step refuses symbolic links: root inside must
-// not lead the host to a socket of the host.
+// Dial connects to the agent.
 func (s *sandbox) Dial(ctx context.Context) (net.Conn, error) {
 	if err := s.usable(); err != nil {
 		return nil, err
 	}
-	root, err := openPath("/proc/" + strconv.Itoa(s.process.id.PID) + "/root")
+	conn, err := dialAgent(ctx, s.process.id)
 	if err != nil {
 		return nil, s.unreachable(err)
+	}
+	return conn, nil
+}
+
+// dialAgent connects to the agent's socket inside. The way leads through the
+// sandbox's own root, so each step refuses symbolic links: root inside must
+// not lead the host to a socket of the host.
+func dialAgent(ctx context.Context, id processID) (net.Conn, error) {
+	root, err := openPath("/proc/" + strconv.Itoa(id.PID) + "/root")
+	if err != nil {
+		return nil, err
 	}
 	defer root.Close()
 	// The number may have been another's only before this moment: what is
 	// open is the sandbox's when it still runs now.
-	if !s.process.id.alive() {
-		return nil, s.unreachable(errGone)
+	if !id.alive() {
+		return nil, errGone
 	}
 	fd, err := unix.Openat2(int(root.Fd()), path.Clean("."+socketPath), &unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
 	})
 	if err != nil {
-		return nil, s.unreachable(err)
+		return nil, err
 	}
 	defer unix.Close(fd)
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", "/proc/self/fd/"+strconv.Itoa(fd))
-	if err != nil {
-		return nil, s.unreachable(err)
-	}
-	return conn, nil
+	return d.DialContext(ctx, "unix", "/proc/self/fd/"+strconv.Itoa(fd))
 }
 
 func (s *sandbox) usable() error {

@@ -77,12 +77,8 @@ func (n *Native) remove(ctx context.Context, r *record) error {
 		return err
 	}
 	if n.tree != nil {
-		group := n.tree.Group(r.ID)
-		if group.Exists() {
-			// Processes that were never recorded, or that a launcher left.
-			if err := group.Kill(ctx); err != nil {
-				return err
-			}
+		// Also ends processes that were never recorded, or that a launcher left.
+		if group := n.tree.Group(r.ID); group.Exists() {
 			if err := group.Remove(ctx); err != nil {
 				return err
 			}

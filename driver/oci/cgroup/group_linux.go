@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -122,17 +123,12 @@ func (g *Group) Add(pid int) error {
 	return nil
 }
 
-// Processes lists the processes of the group.
+// Processes lists the processes of the group, in whatever hierarchy they are.
 func (g *Group) Processes() ([]int, error) {
-	dirs := g.tree.directories()
-	if len(dirs) == 0 {
-		return nil, nil
-	}
-	seen := map[int]bool{}
 	var pids []int
-	for _, dir := range dirs {
+	for _, dir := range g.tree.every {
 		b, err := os.ReadFile(filepath.Join(dir, g.name, "cgroup.procs"))
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENODEV) {
 			continue
 		}
 		if err != nil {
@@ -140,8 +136,7 @@ func (g *Group) Processes() ([]int, error) {
 		}
 		for field := range strings.FieldsSeq(string(b)) {
 			pid, err := strconv.Atoi(field)
-			if err == nil && pid > 0 && !seen[pid] {
-				seen[pid] = true
+			if err == nil && pid > 0 && !slices.Contains(pids, pid) {
 				pids = append(pids, pid)
 			}
 		}
@@ -149,31 +144,14 @@ func (g *Group) Processes() ([]int, error) {
 	return pids, nil
 }
 
-// Kill sends SIGKILL to every process of the group, until there is none or
-// the context ends.
-func (g *Group) Kill(ctx context.Context) error {
-	return untilDone(ctx, func() (bool, error) {
-		if g.tree.unified {
-			err := os.WriteFile(g.file(Freezer, "cgroup.kill"), []byte("1"), 0)
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return false, err
-			}
-		}
-		pids, err := g.Processes()
-		for _, pid := range pids {
-			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-				return false, fmt.Errorf("kill process %d: %w", pid, err)
-			}
-		}
-		return len(pids) == 0, err
-	})
-}
-
-// Remove removes the group, which must hold no process any more. It waits for
-// the kernel to let go of the last one until the context ends. A group that
-// does not exist is removed already.
+// Remove kills every process of the group, frozen ones included, and removes
+// it. It waits for the kernel to let go of the last one until the context
+// ends. A group that does not exist is removed already.
 func (g *Group) Remove(ctx context.Context) error {
 	return untilDone(ctx, func() (bool, error) {
+		if err := g.kill(); err != nil {
+			return false, err
+		}
 		busy := false
 		for _, dir := range g.tree.every {
 			err := syscall.Rmdir(filepath.Join(dir, g.name))
@@ -187,6 +165,37 @@ func (g *Group) Remove(ctx context.Context) error {
 		}
 		return !busy, nil
 	})
+}
+
+// kill sends SIGKILL to every process that is in the group now.
+func (g *Group) kill() error {
+	pids, err := g.Processes()
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("kill process %d: %w", pid, err)
+		}
+	}
+	if len(pids) == 0 {
+		return nil
+	}
+	// A frozen process dies when it is let go on. The freezer may be missing,
+	// or the group gone with its last process.
+	if err := g.Thaw(); err != nil && g.thawable() {
+		return err
+	}
+	return nil
+}
+
+// thawable says whether the group has a freezer now.
+func (g *Group) thawable() bool {
+	if _, ok := g.tree.dirs[Freezer]; !ok {
+		return false
+	}
+	_, err := os.Stat(g.file(Freezer, ""))
+	return err == nil
 }
 
 // Exists says whether anything of the group is there.
