@@ -72,6 +72,25 @@ func purge(t testing.TB, d *Driver) {
 	_ = d.engine.close() // opened again by Purge
 }
 
+// open returns a driver on a directory of its own.
+func open(t *testing.T, opts Options) *Driver {
+	t.Helper()
+	if opts.Dir == "" {
+		opts.Dir = t.TempDir()
+	}
+	d, err := New(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		purge(t, d)
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
 // needEngine skips a test where no engine answers, or fails it where one is
 // required.
 func needEngine(t *testing.T) {

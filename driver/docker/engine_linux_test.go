@@ -130,25 +130,6 @@ func waitFor(t *testing.T, ctx context.Context, what string, condition func() er
 	}
 }
 
-// open returns a driver on a directory of its own.
-func open(t *testing.T, opts Options) *Driver {
-	t.Helper()
-	if opts.Dir == "" {
-		opts.Dir = t.TempDir()
-	}
-	d, err := New(opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		purge(t, d)
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return d
-}
-
 // agentSpec is a sandbox of the base image, in which only the agent is.
 func agentSpec(t *testing.T, d *Driver) faas.Spec {
 	t.Helper()
@@ -448,4 +429,76 @@ func writeCertificate(t *testing.T, dir, file, keyFile string, cert, parent *x50
 		t.Fatal(err)
 	}
 	writeText(t, filepath.Join(dir, keyFile+".pem"), string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})))
+}
+
+// TestAdopt turns a sandbox made ahead of time into another's.
+func TestAdopt(t *testing.T) {
+	cleanEnvironment(t)
+	e := startEngine(t)
+	d := open(t, Options{Host: e.host()})
+	spec := agentSpec(t, d)
+	s := create(t, d, spec)
+	want := spec
+	want.Project, want.Resources.MemoryMB, want.Resources.PIDs = "another", 128, 96
+	if err := d.Adopt(t.Context(), s, want); err != nil {
+		t.Fatal(err)
+	}
+	info, err := d.engine.inspect(t.Context(), s.(*sandbox).container())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.HostConfig.Memory != 128<<20 || info.HostConfig.PidsLimit == nil || *info.HostConfig.PidsLimit != 96 {
+		t.Errorf("the limits are %d bytes and %v processes", info.HostConfig.Memory, info.HostConfig.PidsLimit)
+	}
+	for what, change := range map[string]func(*faas.Spec){
+		"image":     func(s *faas.Spec) { s.Image = "other" },
+		"read-only": func(s *faas.Spec) { s.ReadOnly = true },
+		"network":   func(s *faas.Spec) { s.Network.Mode = faas.NetworkEgress },
+	} {
+		other := spec
+		change(&other)
+		if err := d.Adopt(t.Context(), s, other); !errors.Is(err, faas.ErrFailedPrecondition) {
+			t.Errorf("another %s: %v", what, err)
+		}
+	}
+	if err := version(t.Context(), s); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSweepFindsLateContainer has a container without a record, as an engine
+// makes it whose caller died and was swept before.
+func TestSweepFindsLateContainer(t *testing.T) {
+	cleanEnvironment(t)
+	e := startEngine(t)
+	d := open(t, Options{Host: e.host()})
+	s := create(t, d, agentSpec(t, d))
+	if err := d.removeRecord(s.ID()); err != nil {
+		t.Fatal(err)
+	}
+	removed, err := d.Sweep(t.Context(), func(string) bool { return false })
+	if err != nil || !slices.Equal(removed, []string{s.ID()}) {
+		t.Errorf("Sweep removed %q, %v", removed, err)
+	}
+	if err := s.Wait(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestReadOnly has a root file system that takes no writes beside /tmp.
+func TestReadOnly(t *testing.T) {
+	cleanEnvironment(t)
+	e := startEngine(t)
+	d := open(t, Options{Host: e.host()})
+	spec := agentSpec(t, d)
+	spec.ReadOnly = true
+	s := create(t, d, spec)
+	c := guest.NewClient(s.Dial, guest.Options{Secret: s.Channel().Secret, Multiplex: s.Channel().Multiplex})
+	defer c.Close()
+	if _, err := c.WriteFile(t.Context(), "/var/x", strings.NewReader("x"), guest.WriteOptions{}); err == nil {
+		t.Error("the root file system takes a write")
+	}
+	if _, err := c.WriteFile(t.Context(), "/tmp/x", strings.NewReader("x"), guest.WriteOptions{}); err != nil {
+		t.Error(err)
+	}
 }

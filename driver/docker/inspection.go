@@ -152,19 +152,31 @@ func (in *inspection) limits(ctx context.Context, info system.Info, shared shari
 	in.disk(ctx, shared)
 }
 
-// disk compares the size that the agent sees with the one asked for.
+// disk writes more than the limit allows. The sizes that a file system tells
+// are no test: btrfs enforces quotas that it does not show.
 func (in *inspection) disk(ctx context.Context, shared sharing) {
 	const remedy = "use overlay2 on XFS mounted with pquota, or btrfs or zfs, for the engine's data"
 	if !shared.diskLimit {
 		in.a.no(faas.FeatureLimitDisk, shared.diskReason, remedy)
 		return
 	}
-	st, err := in.client.Stats(ctx)
-	if err == nil && st.DiskTotal > in.spec.Resources.DiskMB<<20 {
-		in.a.no(faas.FeatureLimitDisk, fmt.Sprintf("the engine took a limit of %d MiB and gave %d", in.spec.Resources.DiskMB, st.DiskTotal>>20), remedy)
-		return
+	_, err := in.client.WriteFile(ctx, "/var/probe", io.LimitReader(zeros{}, (in.spec.Resources.DiskMB+16)<<20), guest.WriteOptions{})
+	switch {
+	case err == nil:
+		in.a.no(faas.FeatureLimitDisk, fmt.Sprintf("the engine took a limit of %d MiB and let more be written", in.spec.Resources.DiskMB), remedy)
+	case errors.Is(err, faas.ErrResourceExhausted):
+		in.a.yes(faas.FeatureLimitDisk, "by the engine's storage driver; volumes that an image declares are not counted")
+	default:
+		in.judge(faas.FeatureLimitDisk, err, "")
 	}
-	in.judge(faas.FeatureLimitDisk, err, "by the engine's storage driver; volumes that an image declares are not counted")
+}
+
+// zeros reads as zeros without end.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }
 
 // lifecycle pauses, resumes and recovers the sandbox.

@@ -128,7 +128,7 @@ func (d *Driver) trySandbox(ctx context.Context, a answers, info system.Info, sh
 	}
 	spec := faas.Spec{
 		ID: "probe-" + randomHex(8), Project: faas.DefaultProject, Image: base,
-		Resources: faas.Resources{CPUCores: 0.5, MemoryMB: 64, PIDs: 64, DiskMB: 64},
+		Resources: faas.Resources{CPUCores: 0.5, MemoryMB: 64, PIDs: 64, DiskMB: 32},
 	}
 	made, err := d.Create(ctx, spec)
 	if err != nil {

@@ -6,13 +6,18 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/moby/moby/client"
 
 	"github.com/faas-platform/faas"
 )
@@ -243,5 +248,54 @@ func TestAgentTar(t *testing.T) {
 	}
 	if strings.Join(names, " ") != "faas-agent digest" {
 		t.Errorf("entries %q; the marker must come last", names)
+	}
+}
+
+// TestUnsuitableEngines has engines answer that the driver cannot use.
+func TestUnsuitableEngines(t *testing.T) {
+	cleanEnvironment(t)
+	for version, want := range map[string]string{
+		`1.40 {"Version":"19.03","Os":"linux","Arch":"amd64"}`:  "speaks API 1.40",
+		`1.30 {"Version":"17.06","Os":"linux","Arch":"amd64"}`:  "1.30",
+		`1.47 {"Version":"27.0","Os":"windows","Arch":"amd64"}`: "windows containers",
+		`1.47 this is not the answer of an engine`:              "invalid character",
+	} {
+		api, body, _ := strings.Cut(version, " ")
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Api-Version", api)
+			w.Header().Set("Content-Type", "application/json")
+			if strings.HasSuffix(r.URL.Path, "/version") {
+				fmt.Fprint(w, body)
+			}
+		}))
+		d, err := New(Options{Dir: t.TempDir(), Host: "tcp://" + server.Listener.Addr().String()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		caps := d.Probe(t.Context())
+		if caps.Available || !strings.Contains(caps.Reason, want) {
+			t.Errorf("API %s: %q, want a reason with %q", api, caps.Reason, want)
+		}
+		server.Close()
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestVersionIsNegotiated agrees on the client's own version with an engine that
+// speaks a newer one.
+func TestVersionIsNegotiated(t *testing.T) {
+	cleanEnvironment(t)
+	for engine, want := range map[string]string{"1.41": "1.41", "1.44": "1.44", "9.99": client.MaxAPIVersion} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Api-Version", engine)
+			fmt.Fprint(w, `{"Version":"1","Os":"linux","Arch":"amd64"}`)
+		}))
+		conn, err := openConnection(t.Context(), "tcp://"+server.Listener.Addr().String(), "")
+		if err != nil || conn.api.ClientVersion() != want {
+			t.Errorf("engine of API %s: %v, %+v", engine, err, conn)
+		}
+		server.Close()
 	}
 }
