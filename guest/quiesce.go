@@ -22,7 +22,8 @@ const attachTimeout = 10 * time.Second
 // file transfers, watches and ports end with KindUnavailable (a watch resumes,
 // with an overflow event).
 func (c *Client) Quiesce(ctx context.Context) error {
-	err := c.call(ctx, wire.OpQuiesce, nil, nil)
+	var done wire.Quiesced
+	err := c.call(ctx, wire.OpQuiesce, nil, &done)
 	if err != nil {
 		return failure("quiesce agent", err)
 	}
@@ -30,6 +31,9 @@ func (c *Client) Quiesce(ctx context.Context) error {
 	sessions := slices.Clone(c.sessions)
 	c.mu.Unlock()
 	for _, s := range sessions {
+		if done.EndUnseen {
+			s.Close()
+		}
 		select {
 		case <-s.Done():
 		case <-ctx.Done():

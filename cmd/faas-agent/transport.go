@@ -89,7 +89,7 @@ func serveStdio(s settings) (server, error) {
 		return nil, nil
 	}
 	return func(ctx context.Context, a *agent.Agent) error {
-		return a.ServeConn(ctx, newFileConn(os.Stdin, os.Stdout))
+		return a.ServeDialled(ctx, newFileConn(os.Stdin, os.Stdout))
 	}, nil
 }
 

@@ -27,10 +27,16 @@ func serveDevice(s settings) (server, error) {
 				logLine("open %s: %v", s.device, err)
 				return false
 			}
-			return a.ServeConn(ctx, newFileConnOf(f)) == nil
+			return a.ServeDialled(ctx, devicePort{newFileConnOf(f)}) == nil
 		})
 	}, nil
 }
+
+// devicePort is a connection whose end the host does not see: the port stays.
+type devicePort struct{ *fileConn }
+
+// EndUnseen is asked by the agent before a checkpoint.
+func (devicePort) EndUnseen() bool { return true }
 
 func newFileConnOf(f *os.File) *fileConn {
 	return &fileConn{Reader: f, Writer: f, close: f.Close}

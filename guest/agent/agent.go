@@ -74,8 +74,9 @@ type Agent struct {
 
 	mu        sync.Mutex
 	secret    []byte
-	sessions  map[*wire.Session]struct{}
-	pending   map[net.Conn]struct{} // not yet proved, oldest unknown
+	sessions  map[*wire.Session]net.Conn
+	pending   map[net.Conn]struct{} // not yet proved
+	waiting   map[net.Conn]struct{} // dialled, and without a word from the host
 	commands  map[string]*command
 	requests  map[*request]struct{}
 	quiescing bool
@@ -102,7 +103,8 @@ func New(cfg Config) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, startedAt: time.Now(), ctx: ctx, cancel: cancel, devNull: null,
 		disk: make(chan struct{}, maxDiskThreads), shutdown: make(chan struct{}),
-		secret: slices.Clone(cfg.Secret), sessions: map[*wire.Session]struct{}{}, pending: map[net.Conn]struct{}{},
+		secret: slices.Clone(cfg.Secret), sessions: map[*wire.Session]net.Conn{}, pending: map[net.Conn]struct{}{},
+		waiting:  map[net.Conn]struct{}{},
 		commands: map[string]*command{}, requests: map[*request]struct{}{},
 	}
 	a.spawner = newSpawner(a)
@@ -138,6 +140,9 @@ func (a *Agent) Close() error {
 		conns = append(conns, closerFunc(s.Close))
 	}
 	for c := range a.pending {
+		conns = append(conns, c)
+	}
+	for c := range a.waiting {
 		conns = append(conns, c)
 	}
 	a.mu.Unlock()
@@ -228,6 +233,56 @@ func temporary(err error) bool {
 	return errors.As(err, &t) && t.Temporary()
 }
 
+// ServeDialled serves a connection that the agent itself made or opened. The
+// host may take its time with its first byte; the handshake is bounded from
+// there.
+func (a *Agent) ServeDialled(ctx context.Context, conn net.Conn) error {
+	a.mu.Lock()
+	if a.closed || a.quiescing {
+		a.mu.Unlock()
+		conn.Close() //nolint:errcheck // not used
+		return net.ErrClosed
+	}
+	a.waiting[conn] = struct{}{}
+	a.mu.Unlock()
+	stop := context.AfterFunc(ctx, func() { conn.Close() }) //nolint:errcheck // ends the read
+	first := make([]byte, 1)
+	_, err := io.ReadFull(conn, first)
+	stop()
+	a.mu.Lock()
+	delete(a.waiting, conn)
+	a.mu.Unlock()
+	if err != nil {
+		conn.Close() //nolint:errcheck // it has ended
+		return fmt.Errorf("agent: wait for the host: %w", err)
+	}
+	return a.ServeConn(ctx, &begunConn{Conn: conn, first: first})
+}
+
+// begunConn is a connection of which the first byte has been read.
+type begunConn struct {
+	net.Conn
+	first []byte
+}
+
+// EndUnseen says whether the host does not see the connection's end, as with a
+// device that stays.
+func (c *begunConn) EndUnseen() bool { return endUnseen(c.Conn) }
+
+func endUnseen(conn net.Conn) bool {
+	e, ok := conn.(interface{ EndUnseen() bool })
+	return ok && e.EndUnseen()
+}
+
+func (c *begunConn) Read(p []byte) (int, error) {
+	if len(c.first) > 0 && len(p) > 0 {
+		n := copy(p, c.first)
+		c.first = c.first[n:]
+		return n, nil
+	}
+	return c.Conn.Read(p)
+}
+
 // ServeConn serves one connection until it ends.
 func (a *Agent) ServeConn(ctx context.Context, conn net.Conn) error {
 	defer conn.Close() //nolint:errcheck
@@ -248,7 +303,9 @@ func (a *Agent) ServeConn(ctx context.Context, conn net.Conn) error {
 	delete(a.pending, conn)
 	a.mu.Unlock()
 	if err != nil {
-		a.cfg.Log("refused a connection: %v", err)
+		if !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrClosed) && !errors.Is(err, net.ErrClosed) {
+			a.cfg.Log("refused a connection: %v", err)
+		}
 		return fmt.Errorf("agent: %w", err)
 	}
 	return a.serve(conn, version)
@@ -285,7 +342,7 @@ func (a *Agent) serve(conn net.Conn, version int) error {
 		s.Close()
 		return net.ErrClosed
 	}
-	a.sessions[s] = struct{}{}
+	a.sessions[s] = conn
 	a.thaw()
 	a.mu.Unlock()
 	err := s.Serve()

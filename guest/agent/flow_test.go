@@ -277,4 +277,3 @@ func TestQuiesceLeavesNoConnection(t *testing.T) {
 		e.Close()
 	}
 }
-

@@ -21,11 +21,16 @@ func (a *Agent) quiesce(r *request) error {
 	}
 	a.quiescing, a.thawed = true, false
 	sessions := make([]*wire.Session, 0, len(a.sessions))
-	for s := range a.sessions {
+	result := wire.Quiesced{}
+	for s, conn := range a.sessions {
 		sessions = append(sessions, s)
+		result.EndUnseen = result.EndUnseen || endUnseen(conn)
 	}
 	for c := range a.pending {
 		c.Close() //nolint:errcheck // it has proved nothing
+	}
+	for c := range a.waiting {
+		c.Close() //nolint:errcheck // nor has it
 	}
 	a.mu.Unlock()
 	defer func() {
@@ -58,7 +63,7 @@ func (a *Agent) quiesce(r *request) error {
 	a.mu.Lock()
 	a.quiescing = false // the host may come back as soon as it has the answer
 	a.mu.Unlock()
-	r.stream.Message(wire.FrameResult, wire.Answer{}) //nolint:errcheck // the host learns by the end of the connection
+	r.stream.Message(wire.FrameResult, wire.Answer{Value: result}) //nolint:errcheck // the host learns by the end of the connection
 	r.session.Close()
 	return nil
 }

@@ -76,6 +76,11 @@ type Attached struct {
 	Stdin *int `json:"stdin,omitempty"`
 }
 
+// Quiesced answers OpQuiesce.
+type Quiesced struct {
+	EndUnseen bool `json:"end_unseen,omitempty"` // the client does not see the connection's end, and ends it itself
+}
+
 // Control is the payload of a Control frame; one field is set.
 type Control struct {
 	Signal int        `json:"signal,omitempty"`
