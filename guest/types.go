@@ -68,7 +68,8 @@ type Identity struct {
 }
 
 // Network configures the sandbox's interfaces from inside, where the agent is
-// the one who can (microVMs); elsewhere the driver has done it.
+// the one who can (microVMs); elsewhere the driver has done it, leaves
+// Interface empty and has the name servers written only.
 type Network struct {
 	Interface string   `json:"interface"`
 	MAC       string   `json:"mac,omitempty"`

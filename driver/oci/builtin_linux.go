@@ -172,6 +172,9 @@ func (c *child) run(ctx context.Context, p *plan, cfg *launch.Config) error {
 		err = p.confined(c.process.Pid)
 	}
 	if err == nil {
+		err = p.connected(ctx, c.process.Pid)
+	}
+	if err == nil {
 		_, err = c.config.Write([]byte{launch.Go})
 	}
 	if err == nil || errors.Is(err, syscall.EPIPE) {

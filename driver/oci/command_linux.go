@@ -57,6 +57,9 @@ func (c command) start(ctx context.Context, p *plan) (*handle, error) {
 		err = p.confined(h.id.PID)
 	}
 	if err == nil {
+		err = p.connected(ctx, h.id.PID)
+	}
+	if err == nil {
 		err = c.run(ctx, append(c.flags(), "start", p.id))
 	}
 	if err == nil {

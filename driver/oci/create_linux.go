@@ -105,12 +105,7 @@ func (n *Native) check(spec faas.Spec) error {
 		return &faas.Error{Kind: faas.KindInvalidArgument, Op: "create sandbox", Field: "hostname",
 			Detail: fmt.Sprintf("%q is not a host name", hostname(spec)), Remedy: "use letters, digits, hyphens and dots, 64 at most"}
 	}
-	if spec.Network.Mode != "" && spec.Network.Mode != faas.NetworkNone {
-		c := networkUnavailable()
-		return &faas.Error{Kind: faas.KindCapabilityUnavailable, Op: "create sandbox", Field: "network",
-			Detail: c.Reason, Remedy: c.Remedy}
-	}
-	return nil
+	return n.checkNetwork(spec)
 }
 
 // hostnamePattern is what the kernel takes of what the network allows.
@@ -130,7 +125,7 @@ func (n *Native) build(ctx context.Context, s *sandbox, ids idMap) error {
 	p := &plan{
 		id: spec.ID, dir: n.work.path(spec.ID), ids: ids, agent: n.agent, layers: root.Layers,
 		config: n.configure(spec, root, ids), filter: n.filter, secret: s.secret,
-		placed: s.placed, confined: s.confine,
+		placed: s.placed, confined: s.confine, connected: s.connect,
 	}
 	if !spec.ReadOnly {
 		p.layer, err = n.newLayer(ctx, p.dir, spec.Resources.DiskMB, spec.Resources.MemoryMB, ids)
@@ -167,7 +162,7 @@ func (s *sandbox) configure(ctx context.Context, env map[string]string) error {
 	spec := s.spec()
 	_, err := client.Configure(ctx, guest.Configuration{Env: env, Identity: &guest.Identity{
 		ID: spec.ID, Project: spec.Project, Hostname: hostname(spec), Labels: spec.Labels,
-	}})
+	}, Network: s.resolvers()})
 	return err
 }
 

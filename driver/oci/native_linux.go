@@ -261,6 +261,9 @@ func (n *Native) Close() error {
 		errs = append(errs, s.process.close())
 	}
 	n.watchers.Wait()
+	if n.opts.Network != nil {
+		errs = append(errs, n.opts.Network.Close())
+	}
 	return errors.Join(append(errs, n.work.close())...)
 }
 

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 
 	"github.com/faas-platform/faas/image"
+	"github.com/faas-platform/faas/network"
 )
 
 // The launchers of the native runtime.
@@ -23,5 +24,10 @@ type Options struct {
 	Images *image.Store
 	// Launcher is builtin, crun or runc. Empty: builtin.
 	Launcher string
-	Logger   *slog.Logger // nil: discard
+	// Network connects sandboxes that ask for it. The driver closes it. Nil:
+	// no sandbox gets more than a loopback interface, and Probe gives
+	// NetworkError, from network.New, as the reason.
+	Network      *network.Network
+	NetworkError error
+	Logger       *slog.Logger // nil: discard
 }

@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"context"
 	"maps"
 	"os"
 	"path"
@@ -42,6 +43,9 @@ type plan struct {
 	// confined is called once, before the agent starts: it puts the process
 	// into its control groups.
 	confined func(pid int) error
+	// connected is called once, after confined and before the agent starts: it
+	// gives the process's network namespace what the policy allows.
+	connected func(ctx context.Context, pid int) error
 }
 
 // configure makes the OCI runtime configuration of a sandbox.

@@ -125,7 +125,7 @@ func (n *Native) features(ctx context.Context, s *sandbox) ([]faas.Capability, e
 		n.pidsCapability(),
 		diskCapability(s),
 		yes(faas.FeatureNetworkNone, "a network namespace with a loopback interface"),
-		networkUnavailable(),
+		n.egressCapability(ctx),
 		n.pauseCapability(ctx, s),
 		yes(faas.FeatureRecover, ""),
 		no(faas.FeatureSnapshotFS, later, ""), no(faas.FeatureSnapshotFull, later, ""), no(faas.FeatureFork, later, ""),
@@ -243,12 +243,6 @@ func (n *Native) pauseCapability(ctx context.Context, s *sandbox) faas.Capabilit
 		return faas.Capability{Feature: faas.FeaturePause, Reason: err.Error()}
 	}
 	return c
-}
-
-func networkUnavailable() faas.Capability {
-	return faas.Capability{Feature: faas.FeatureNetworkEgress,
-		Reason: "this version of the native driver gives a sandbox a loopback interface only",
-		Remedy: "use another runtime for commands that need a network"}
 }
 
 func kernelRelease() string {

@@ -316,7 +316,7 @@ func (s *sandbox) adoptable(spec faas.Spec) error {
 		{"image", have.Image == spec.Image},
 		{"disk_mb", have.ReadOnly || have.Resources.DiskMB == spec.Resources.DiskMB},
 		{"read_only", have.ReadOnly == spec.ReadOnly},
-		{"network", have.Network.Mode == spec.Network.Mode || isNone(have.Network) && isNone(spec.Network)},
+		{"network", isNone(have.Network) && isNone(spec.Network)},
 	} {
 		if !fixed.same {
 			return &faas.Error{Kind: faas.KindFailedPrecondition, Op: "adopt sandbox " + have.ID, Field: fixed.field,

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/network"
 )
 
 // Names below Options.Dir.
@@ -40,6 +41,8 @@ type record struct {
 	Process   processID `json:"process"`
 	Layer     string    `json:"layer"` // kind of the writable layer
 	Ready     bool      `json:"ready"` // Create has returned it
+	// Network is the sandbox's connection; nil: none was made.
+	Network *network.Attachment `json:"network,omitempty"`
 }
 
 // workspace is the part of the file system that belongs to this driver.

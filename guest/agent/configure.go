@@ -64,7 +64,9 @@ func (a *Agent) configure(ctx context.Context, cfg guest.Configuration) (guest.C
 	}
 	a.mu.Unlock()
 	if cfg.Network != nil {
-		note("network", configureNetwork(ctx, *cfg.Network))
+		if cfg.Network.Interface != "" {
+			note("network", configureNetwork(ctx, *cfg.Network))
+		}
 		if len(cfg.Network.DNS) > 0 {
 			note("network.dns", a.setDNS(cfg.Network.DNS))
 		}
