@@ -260,7 +260,7 @@ func (p *plan) launchConfig(files *inherited) (*launch.Config, error) {
 		Args:  append(slices.Clone(p.config.Process.Args), "--listen", "fd:"+strconv.Itoa(launch.ListenFD)),
 		Files: []launch.File{{Path: secretPath, Content: p.secret, Mode: 0o400}},
 	}
-	for _, l := range append([]string{p.agent.Dir}, p.layers...) {
+	for _, l := range p.lowerLayers() {
 		d, err := hostDir(l, files)
 		if err != nil {
 			return nil, err
@@ -281,6 +281,11 @@ func (p *plan) launchConfig(files *inherited) (*launch.Config, error) {
 		cfg.Limits = append(cfg.Limits, launch.Limit{Resource: rlimitNumbers[l.Type], Soft: l.Soft, Hard: l.Hard})
 	}
 	return cfg, nil
+}
+
+// lowerLayers lists the layers below the writable one, topmost first.
+func (p *plan) lowerLayers() []string {
+	return slices.Concat(p.above, []string{p.agent.Dir}, p.layers)
 }
 
 func launchMount(m specs.Mount, files *inherited) (launch.Mount, error) {

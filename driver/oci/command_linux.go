@@ -27,9 +27,10 @@ import (
 // sandbox's root file system is mounted on the host, below the sandbox's
 // directory, before the program runs.
 type command struct {
-	runtime string // crun or runc
-	program string // its path
-	state   string // directory for the program's own records
+	runtime string       // crun or runc
+	program string       // its path
+	state   string       // directory for the program's own records
+	tree    *cgroup.Tree // nil: no control groups
 }
 
 // readyInterval is how often a starting agent's socket is looked for: the
@@ -45,7 +46,7 @@ func (c command) start(ctx context.Context, p *plan) (*handle, error) {
 	}
 	pidFile := filepath.Join(p.dir, "pid")
 	args := append(c.flags(), "create", "--bundle", p.dir, "--pid-file", pidFile)
-	if err := c.run(ctx, append(args, p.id)); err != nil {
+	if err := c.run(ctx, p.id, append(args, p.id)); err != nil {
 		return nil, err
 	}
 	h, err := c.created(pidFile)
@@ -60,7 +61,7 @@ func (c command) start(ctx context.Context, p *plan) (*handle, error) {
 		err = p.connected(ctx, h.id.PID)
 	}
 	if err == nil {
-		err = c.run(ctx, append(c.flags(), "start", p.id))
+		err = c.run(ctx, "", append(c.flags(), "start", p.id))
 	}
 	if err == nil {
 		err = awaitSocket(ctx, h)
@@ -107,7 +108,7 @@ func (c command) bundle(p *plan) error {
 	if err := os.Chmod(p.dir, 0o711); err != nil { //nolint:gosec // the record in it is 0600
 		return err
 	}
-	options := "userxattr,lowerdir=" + strings.Join(append([]string{p.agent.Dir}, p.layers...), ":")
+	options := "userxattr,lowerdir=" + strings.Join(p.lowerLayers(), ":")
 	var flags uintptr = unix.MS_NODEV
 	if p.layer == nil {
 		flags |= unix.MS_RDONLY
@@ -172,9 +173,10 @@ func makeOwned(path string, ids idMap) error {
 	return os.Lchown(path, int(ids.uids[0].HostID), int(ids.gids[0].HostID))
 }
 
-// run runs the program. Its output goes to a file, since what it leaves
-// running inherits it.
-func (c command) run(ctx context.Context, args []string) error {
+// run runs the program, from its start in the control group of a sandbox when
+// one is given: what it has started when it is killed is found there. Its
+// output goes to a file, since what it leaves running inherits it.
+func (c command) run(ctx context.Context, sandbox string, args []string) error {
 	out, err := os.CreateTemp("", "faas-launch-*")
 	if err != nil {
 		return err
@@ -189,11 +191,17 @@ func (c command) run(ctx context.Context, args []string) error {
 	// removes. The signal comes at the end of the thread that started it,
 	// which therefore is one that waits for it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if c.runtime == LauncherCrun {
-		err = runWithoutUnified(cmd)
-	} else {
-		err = onOwnThread(cmd.Run)
-	}
+	err = onOwnThread(func() error {
+		if c.runtime == LauncherCrun {
+			if err := hideUnified(); err != nil {
+				return err
+			}
+		}
+		if c.tree == nil || sandbox == "" {
+			return cmd.Run()
+		}
+		return c.tree.Group(sandbox).Start(cmd.SysProcAttr, cmd.Run)
+	})
 	if err != nil {
 		message := make([]byte, maxStatus)
 		n, _ := out.ReadAt(message, 0) // what can be read is better than nothing
@@ -202,31 +210,26 @@ func (c command) run(ctx context.Context, args []string) error {
 	return nil
 }
 
-// runWithoutUnified runs a program in a mount namespace of its own in which
+// hideUnified gives the calling thread a mount namespace of its own in which
 // version 2 control groups are not mounted where version 1's are too: crun
 // refuses to run where it sees both.
-func runWithoutUnified(cmd *exec.Cmd) error {
+func hideUnified() error {
 	points, err := cgroup.HybridMounts()
-	if err != nil {
+	if err != nil || len(points) == 0 {
 		return err
 	}
-	if len(points) == 0 {
-		return onOwnThread(cmd.Run)
+	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
+		return fmt.Errorf("make a mount namespace: %w", err)
 	}
-	return onOwnThread(func() error { // a program starts in the namespaces of its thread
-		if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
-			return fmt.Errorf("make a mount namespace: %w", err)
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("make the mounts private: %w", err)
+	}
+	for _, p := range points {
+		if err := unix.Unmount(p, unix.MNT_DETACH); err != nil {
+			return fmt.Errorf("unmount %s: %w", p, err)
 		}
-		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
-			return err
-		}
-		for _, p := range points {
-			if err := unix.Unmount(p, unix.MNT_DETACH); err != nil {
-				return fmt.Errorf("unmount %s: %w", p, err)
-			}
-		}
-		return cmd.Run()
-	})
+	}
+	return nil
 }
 
 // remove makes the program forget the container. What it does not know is
@@ -235,7 +238,7 @@ func (c command) remove(ctx context.Context, id, _ string) error {
 	if _, err := os.Stat(filepath.Join(c.state, id)); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return c.run(ctx, append(c.flags(), "delete", "--force", id))
+	return c.run(ctx, "", append(c.flags(), "delete", "--force", id))
 }
 
 // awaitSocket waits until the agent's socket is there.

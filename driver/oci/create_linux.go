@@ -2,7 +2,6 @@ package oci
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"regexp"
@@ -31,9 +30,13 @@ func (n *Native) Create(ctx context.Context, spec faas.Spec) (driver.Sandbox, er
 	if err != nil {
 		return nil, createError(ctx, spec, err)
 	}
-	secret := make([]byte, 32)
-	rand.Read(secret) //nolint:errcheck // crypto/rand.Read never fails
-	r := &record{ID: spec.ID, Launcher: n.launcher.name(), CreatedAt: time.Now().UTC(), Spec: spec, Secret: secret}
+	r := &record{ID: spec.ID, Launcher: n.launcher.name(), CreatedAt: time.Now().UTC(), Spec: spec, Secret: newSecret()}
+	return n.make(ctx, r, func(s *sandbox) error { return n.build(ctx, s, ids, nil) })
+}
+
+// make records a sandbox, has it built, and undoes everything when that fails.
+func (n *Native) make(ctx context.Context, r *record, build func(*sandbox) error) (driver.Sandbox, error) {
+	spec := r.Spec
 	if err := n.begin(spec.ID); err != nil {
 		return nil, err
 	}
@@ -42,7 +45,7 @@ func (n *Native) Create(ctx context.Context, spec faas.Spec) (driver.Sandbox, er
 		return nil, createError(ctx, spec, err)
 	}
 	s := n.newSandbox(r)
-	if err := n.build(ctx, s, ids); err != nil {
+	if err := build(s); err != nil {
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 		defer cancel()
 		if undoErr := s.Destroy(undo); undoErr != nil {
@@ -80,8 +83,8 @@ func closedError() error {
 	return &faas.Error{Kind: faas.KindUnavailable, Op: "create sandbox", Detail: "the native driver is closed"}
 }
 
-// check refuses what cannot be made.
-func (n *Native) check(spec faas.Spec) error {
+// checkSpec refuses what no driver of this package can make.
+func checkSpec(spec faas.Spec) error {
 	if err := checkID(spec.ID); err != nil {
 		return err
 	}
@@ -105,6 +108,14 @@ func (n *Native) check(spec faas.Spec) error {
 		return &faas.Error{Kind: faas.KindInvalidArgument, Op: "create sandbox", Field: "hostname",
 			Detail: fmt.Sprintf("%q is not a host name", hostname(spec)), Remedy: "use letters, digits, hyphens and dots, 64 at most"}
 	}
+	return nil
+}
+
+// check refuses what cannot be made.
+func (n *Native) check(spec faas.Spec) error {
+	if err := checkSpec(spec); err != nil {
+		return err
+	}
 	return n.checkNetwork(spec)
 }
 
@@ -115,17 +126,22 @@ var hostnamePattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-
 // run and what the kernel charges for a namespace.
 const minimumMemoryMB = 16
 
-// build makes everything of a sandbox whose record is on disk.
-func (n *Native) build(ctx context.Context, s *sandbox, ids idMap) error {
+// build makes everything of a sandbox whose record is on disk. The layers, if
+// any, lie above the image.
+func (n *Native) build(ctx context.Context, s *sandbox, ids idMap, layers []string) error {
 	spec := s.spec()
 	root, err := n.images.AcquireWith(ctx, spec.Image, image.AcquireOptions{Owner: spec.ID})
 	if err != nil {
 		return err
 	}
 	p := &plan{
-		id: spec.ID, dir: n.work.path(spec.ID), ids: ids, agent: n.agent, layers: root.Layers,
+		id: spec.ID, dir: n.work.path(spec.ID), ids: ids, agent: n.agent, above: layers, layers: root.Layers,
 		config: n.configure(spec, root, ids), filter: n.filter, secret: s.secret,
 		placed: s.placed, confined: s.confine, connected: s.connect,
+	}
+	err = s.update(func(r *record) { r.Mounts, r.Agent = p.config.Mounts, n.agent.Digest })
+	if err != nil {
+		return err
 	}
 	if !spec.ReadOnly {
 		p.layer, err = n.newLayer(ctx, p.dir, spec.Resources.DiskMB, spec.Resources.MemoryMB, ids)

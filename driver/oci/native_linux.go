@@ -15,6 +15,7 @@ import (
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/driver"
 	"github.com/faas-platform/faas/driver/oci/cgroup"
+	"github.com/faas-platform/faas/driver/oci/criu"
 	"github.com/faas-platform/faas/image"
 )
 
@@ -32,6 +33,11 @@ type Native struct {
 	seccomp  *specs.LinuxSeccomp
 	filter   []byte
 	launcher launcher
+
+	criuCache   featureCache
+	criuMu      sync.Mutex
+	criuFound   *criu.Tool // nil: not looked for yet
+	criuVersion string
 
 	mapping sync.Mutex
 	ids     *idMap // nil: not tried yet
@@ -93,6 +99,10 @@ func (n *Native) prepare() error {
 	}
 	if n.tree, n.treeErr = cgroup.Open(); n.treeErr != nil {
 		n.tree = nil
+	}
+	if c, ok := n.launcher.(command); ok {
+		c.tree = n.tree
+		n.launcher = c
 	}
 	if n.seccomp, err = defaultSeccomp(); err != nil {
 		return err
@@ -264,7 +274,7 @@ func (n *Native) Close() error {
 	if n.opts.Network != nil {
 		errs = append(errs, n.opts.Network.Close())
 	}
-	return errors.Join(append(errs, n.work.close())...)
+	return errors.Join(append(errs, n.criuCache.close(), n.work.close())...)
 }
 
 // checkID accepts DNS labels: ids become parts of paths.

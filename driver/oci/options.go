@@ -29,5 +29,8 @@ type Options struct {
 	// NetworkError, from network.New, as the reason.
 	Network      *network.Network
 	NetworkError error
-	Logger       *slog.Logger // nil: discard
+	// CRIU is the program that saves and restores memory; a path, or a name
+	// that is looked up. Empty: criu.
+	CRIU   string
+	Logger *slog.Logger // nil: discard
 }

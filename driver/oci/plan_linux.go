@@ -33,7 +33,8 @@ type plan struct {
 	config *specs.Spec
 	ids    idMap
 	filter []byte   // config's seccomp filter, compiled
-	layers []string // lower layers, topmost first
+	above  []string // layers of saved states, above the agent's; topmost first
+	layers []string // the image's layers, topmost first
 	layer  layer    // nil: read-only
 	agent  agentLayer
 	secret []byte

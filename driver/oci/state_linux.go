@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/faas-platform/faas"
@@ -40,7 +41,11 @@ type record struct {
 	Secret    []byte    `json:"secret"`
 	Process   processID `json:"process"`
 	Layer     string    `json:"layer"` // kind of the writable layer
-	Ready     bool      `json:"ready"` // Create has returned it
+	// Mounts are those of the configuration below the root; Agent is the
+	// digest of the agent that runs.
+	Mounts []specs.Mount `json:"mounts"`
+	Agent  string        `json:"agent"`
+	Ready  bool          `json:"ready"` // Create has returned it
 	// Network is the sandbox's connection; nil: none was made.
 	Network *network.Attachment `json:"network,omitempty"`
 }

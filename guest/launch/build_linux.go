@@ -43,7 +43,7 @@ func finish(cfg *Config) error {
 	if err := unix.Sethostname([]byte(cfg.Hostname)); err != nil {
 		return fmt.Errorf("set the host name to %q: %w", cfg.Hostname, err)
 	}
-	if err := loopbackUp(); err != nil {
+	if err := LoopbackUp(); err != nil {
 		return fmt.Errorf("bring the loopback interface up: %w", err)
 	}
 	for name, value := range cfg.Sysctls {
@@ -242,8 +242,8 @@ func enter(root string) error {
 	return unix.Chdir("/")
 }
 
-// loopbackUp brings the loopback interface up.
-func loopbackUp() error {
+// LoopbackUp brings the loopback interface of the thread's network namespace up.
+func LoopbackUp() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err

@@ -44,6 +44,9 @@ type Config struct {
 	// Sysctls are written to /proc/sys, with dots for slashes.
 	Sysctls map[string]string `json:"sysctls,omitempty"`
 	Limits  []Limit           `json:"limits,omitempty"`
+	// CgroupNamespace hides the control groups above the sandbox's own. It is
+	// entered last: its root is where the process is at that moment.
+	CgroupNamespace bool `json:"cgroup_namespace,omitempty"`
 	// Capabilities is the mask that the agent keeps, as effective, permitted
 	// and bounding set.
 	Capabilities uint64 `json:"capabilities"`

@@ -41,6 +41,11 @@ func run() error {
 	if b, err := in.ReadByte(); err != nil || b != Go {
 		return fmt.Errorf("the host gave up before the agent started: %v", err)
 	}
+	if cfg.CgroupNamespace {
+		if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
+			return fmt.Errorf("make a namespace of control groups: %w", err)
+		}
+	}
 	return become(cfg)
 }
 

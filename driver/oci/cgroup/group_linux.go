@@ -123,9 +123,38 @@ func (g *Group) Add(pid int) error {
 	return nil
 }
 
+// Start runs start, which starts a program with attr, so that the program is in
+// the group before its first instruction, without being limited by it where
+// the kernel can tell the two apart (version 1). It must be called on a thread
+// that ends with the call.
+func (g *Group) Start(attr *syscall.SysProcAttr, start func() error) error {
+	dir, ok := g.tree.dirs[Freezer]
+	if !ok {
+		return start()
+	}
+	dir = filepath.Join(dir, g.name)
+	if !g.tree.unified {
+		// Version 1 moves single threads, and children are born with theirs.
+		if err := os.WriteFile(filepath.Join(dir, "tasks"), []byte("0"), 0); err != nil {
+			return fmt.Errorf("enter the control group: %w", err)
+		}
+		return start()
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("enter the control group: %w", err)
+	}
+	defer f.Close()
+	attr.UseCgroupFD, attr.CgroupFD = true, int(f.Fd())
+	return start()
+}
+
 // Processes lists the processes of the group, in whatever hierarchy they are.
+// This process is never among them, though a thread of it may be passing
+// through on its way to start a program there (see Start).
 func (g *Group) Processes() ([]int, error) {
 	var pids []int
+	own := os.Getpid()
 	for _, dir := range g.tree.every {
 		b, err := os.ReadFile(filepath.Join(dir, g.name, "cgroup.procs"))
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENODEV) {
@@ -136,7 +165,7 @@ func (g *Group) Processes() ([]int, error) {
 		}
 		for field := range strings.FieldsSeq(string(b)) {
 			pid, err := strconv.Atoi(field)
-			if err == nil && pid > 0 && !slices.Contains(pids, pid) {
+			if err == nil && pid > 0 && pid != own && !slices.Contains(pids, pid) {
 				pids = append(pids, pid)
 			}
 		}

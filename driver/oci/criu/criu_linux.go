@@ -27,9 +27,10 @@ const logFile = "criu.log"
 // Tool is an installed CRIU.
 type Tool struct {
 	Path string // of the program
-	// Command makes the command that runs CRIU; nil: exec.Command. A caller
-	// that needs CRIU in other control groups or namespaces sets it.
-	Command func(path string, args ...string) *exec.Cmd
+	// Command makes the command that runs CRIU, and what to call once it has
+	// been started; nil: exec.Command. A caller that needs CRIU in other
+	// control groups sets it.
+	Command func(path string, args ...string) (*exec.Cmd, func() error, error)
 }
 
 // Hook is called by CRIU in the middle of an operation, with the process id
@@ -105,13 +106,17 @@ func (t *Tool) do(ctx context.Context, kind rpc.CriuReqType, opts *rpc.CriuOpts,
 	if err := unix.SetNonblock(fds[1], false); err != nil { // CRIU waits in its reads
 		return nil, errors.Join(fmt.Errorf("criu: %w", err), theirs.Close())
 	}
-	cmd := t.command("swrk", "3")
+	cmd, release, err := t.command("swrk", "3")
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start %s: %w", t.Path, err), theirs.Close())
+	}
 	cmd.ExtraFiles = []*os.File{theirs}
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &limited{&output}, &limited{&output}
 	cmd.WaitDelay = time.Second // a restored tree may hold its output open
 	err = cmd.Start()
 	theirs.Close()
+	release() //nolint:errcheck // it was needed for the start only
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", t.Path, err)
 	}
@@ -134,11 +139,11 @@ func (t *Tool) do(ctx context.Context, kind rpc.CriuReqType, opts *rpc.CriuOpts,
 	return resp, nil
 }
 
-func (t *Tool) command(args ...string) *exec.Cmd {
+func (t *Tool) command(args ...string) (*exec.Cmd, func() error, error) {
 	if t.Command != nil {
 		return t.Command(t.Path, args...)
 	}
-	return exec.Command(t.Path, args...)
+	return exec.Command(t.Path, args...), func() error { return nil }, nil
 }
 
 // converse sends a request and serves CRIU's notifications until its answer.

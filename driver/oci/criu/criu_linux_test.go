@@ -90,7 +90,9 @@ func TestContextEndsAnOperation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Command = func(string, ...string) *exec.Cmd { return exec.Command(sleeper, "1000") }
+	c.Command = func(string, ...string) (*exec.Cmd, func() error, error) {
+		return exec.Command(sleeper, "1000"), func() error { return nil }, nil
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := c.Version(ctx); !errors.Is(err, context.DeadlineExceeded) {

@@ -1,0 +1,28 @@
+package oci
+
+import (
+	"log/slog"
+
+	"github.com/faas-platform/faas/image"
+)
+
+// The platforms by which gVisor runs a sandbox's code.
+const (
+	PlatformSystrap = "systrap"
+	PlatformKVM     = "kvm"
+)
+
+// GVisorOptions configures the driver of the gvisor runtime.
+type GVisorOptions struct {
+	// Dir holds the sandboxes, and the agent that they run. It is made when
+	// missing and may be shared by several processes, but not with a Native.
+	Dir string
+	// Images is where images are found. It must have been opened with IDShift
+	// as its UIDShift and GIDShift.
+	Images *image.Store
+	// Program is the runsc executable. Empty: runsc is looked for on the PATH.
+	Program string
+	// Platform is systrap or kvm. Empty: systrap.
+	Platform string
+	Logger   *slog.Logger // nil: discard
+}

@@ -1,0 +1,147 @@
+package oci
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/driver"
+	"github.com/faas-platform/faas/driver/oci/cgroup"
+	"github.com/faas-platform/faas/guest"
+	"github.com/faas-platform/faas/image"
+)
+
+const (
+	// kernelMemoryMB is what a sandbox gets on top of its own memory for
+	// gVisor's kernel and its file server (some 40 MiB when idle).
+	kernelMemoryMB = 64
+	// kernelTasks and tasksPerProcess bound the host's tasks of a sandbox: the
+	// kernel's own threads, and the stubs that run each process's threads. The
+	// limit that commands meet is the one inside; this is a backstop.
+	kernelTasks     = 512
+	tasksPerProcess = 6
+)
+
+// Create makes a sandbox and returns when its agent has answered and taken
+// its identity and environment.
+func (g *GVisor) Create(ctx context.Context, spec faas.Spec) (driver.Sandbox, error) {
+	if err := checkSpec(spec); err != nil {
+		return nil, err
+	}
+	if !isNone(spec.Network) {
+		return nil, &faas.Error{Kind: faas.KindCapabilityUnavailable, Op: "create sandbox", Field: "network",
+			Detail: gvisorNoNetwork, Remedy: gvisorNoNetworkRemedy}
+	}
+	if err := g.usable(); err != nil {
+		return nil, err
+	}
+	secret := make([]byte, 32)
+	rand.Read(secret) //nolint:errcheck // crypto/rand.Read never fails
+	r := &record{ID: spec.ID, Launcher: launcherRunsc, CreatedAt: time.Now().UTC(), Spec: spec, Secret: secret, Layer: "gVisor overlay"}
+	if err := g.begin(spec.ID); err != nil {
+		return nil, err
+	}
+	defer g.finish(spec.ID)
+	if err := g.work.create(r); err != nil {
+		return nil, createError(ctx, spec, err)
+	}
+	s := g.newSandbox(r)
+	if err := g.build(ctx, s); err != nil {
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+		defer cancel()
+		if undoErr := s.Destroy(undo); undoErr != nil {
+			g.log.Error("a sandbox that could not be created was not removed fully; a later sweep will",
+				"sandbox", spec.ID, "error", undoErr)
+		}
+		return nil, createError(ctx, spec, err)
+	}
+	return s, nil
+}
+
+// build makes everything of a sandbox whose record is on disk.
+func (g *GVisor) build(ctx context.Context, s *gvisorSandbox) error {
+	spec := s.spec()
+	root, err := g.images.AcquireWith(ctx, spec.Image, image.AcquireOptions{Owner: spec.ID})
+	if err != nil {
+		return err
+	}
+	if err := g.furnish(s, root); err != nil {
+		return err
+	}
+	if err := s.group.Create(gvisorLimits(spec.Resources)); err != nil {
+		return err
+	}
+	if _, err := s.channel.listen(ctx); err != nil {
+		return fmt.Errorf("listen for the agent: %w", err)
+	}
+	if err := g.start(ctx, s, root); err != nil {
+		return err
+	}
+	if err := g.adopt(s); err != nil {
+		return err
+	}
+	if err := s.limitProcesses(ctx, spec.Resources.PIDs); err != nil {
+		return fmt.Errorf("limit the number of processes: %w", err)
+	}
+	if err := s.configure(ctx, environment(root, spec)); err != nil {
+		return fmt.Errorf("the agent does not answer: %w", err)
+	}
+	// The agent has read it; commands never see it.
+	if err := os.Remove(filepath.Join(s.channel.dir, "secret")); err != nil {
+		return err
+	}
+	return s.update(func(r *record) { r.Ready = true })
+}
+
+// furnish makes the sandbox's directory: the bundle that runsc reads, its
+// state, the writable layer's file, and what the agent sees as channelDir.
+func (g *GVisor) furnish(s *gvisorSandbox, root *image.RootFS) error {
+	dir := g.work.path(s.id)
+	// runsc's file server has root's ids of the sandbox and must get through.
+	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // the record in it is 0600
+		return err
+	}
+	for _, sub := range []string{"rootfs", "state", "upper", filepath.Base(s.channel.dir)} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o711); err != nil { //nolint:gosec // as above
+			return err
+		}
+	}
+	secret := filepath.Join(s.channel.dir, "secret")
+	if err := os.WriteFile(secret, s.secret, 0o400); err != nil {
+		return err
+	}
+	if err := os.Lchown(secret, g.shift, g.shift); err != nil {
+		return err
+	}
+	return g.writeBundle(s, dir)
+}
+
+func gvisorLimits(r faas.Resources) cgroup.Limits {
+	l := limits(r)
+	if l.MemoryBytes > 0 {
+		l.MemoryBytes += kernelMemoryMB << 20
+	}
+	if l.PIDs > 0 {
+		l.PIDs = kernelTasks + tasksPerProcess*l.PIDs
+	}
+	return l
+}
+
+// configure makes the sandbox its first owner's, and removes what kept gVisor
+// from mounting over /tmp.
+func (s *gvisorSandbox) configure(ctx context.Context, env map[string]string) error {
+	client := guest.NewClient(s.Dial, guest.Options{Secret: s.secret, Multiplex: true})
+	defer client.Close() //nolint:errcheck // connections only
+	spec := s.spec()
+	_, err := client.Configure(ctx, guest.Configuration{Env: env, Identity: &guest.Identity{
+		ID: spec.ID, Project: spec.Project, Hostname: hostname(spec), Labels: spec.Labels,
+	}})
+	if err != nil || spec.ReadOnly {
+		return err
+	}
+	return client.Remove(ctx, spacerPath, false)
+}

@@ -1,0 +1,157 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/driver/oci/cgroup"
+	"github.com/faas-platform/faas/guest"
+)
+
+const (
+	gvisorNoNetwork       = "this version of the gvisor driver gives a sandbox a loopback interface only"
+	gvisorNoNetworkRemedy = "use another runtime for commands that need a network"
+	gvisorLater           = "this version of the gvisor driver does not do it"
+	// statsTimeout bounds what gVisor's kernel may take to count its processes.
+	statsTimeout = 2 * time.Second
+)
+
+// Probe makes a sandbox of the host image, runs a command in it and looks at
+// what it got.
+func (g *GVisor) Probe(ctx context.Context) faas.Capabilities {
+	g.probing.Lock()
+	defer g.probing.Unlock()
+	if time.Since(g.at) < probeLasts && g.last.Available {
+		return g.last
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	started := time.Now()
+	c := g.try(ctx)
+	c.Runtime, c.ProbedAt = faas.RuntimeGVisor, started.UTC()
+	c.ProbeMS = float64(time.Since(started).Microseconds()) / 1000
+	g.last, g.at = c, time.Now()
+	return c
+}
+
+func (g *GVisor) try(ctx context.Context) faas.Capabilities {
+	if err := g.usable(); err != nil {
+		return unavailable(err.Detail, err.Remedy)
+	}
+	version, err := g.version(ctx)
+	if err != nil {
+		return unavailable("the program "+g.program+" does not run: "+err.Error(), "install gVisor's runsc again")
+	}
+	made, err := g.Create(ctx, probeSpec())
+	if err != nil {
+		reason, remedy := g.diagnose(err)
+		return unavailable(reason, remedy)
+	}
+	s := made.(*gvisorSandbox)
+	features, err := g.features(ctx, s)
+	destroy, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	if err := errors.Join(err, s.Destroy(destroy)); err != nil {
+		reason, remedy := g.diagnose(err)
+		return unavailable(reason, remedy)
+	}
+	return faas.Capabilities{
+		Available: true, Version: version, Features: features,
+		Detail: "gVisor on the platform " + g.opts.Platform + ", as root",
+	}
+}
+
+// version asks the program.
+func (g *GVisor) version(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, g.program, "--version").Output() //nolint:gosec // found by prepare
+	first, _, _ := strings.Cut(string(out), "\n")
+	return strings.TrimSpace(first), err
+}
+
+// diagnose explains what is recognised of a failure.
+func (g *GVisor) diagnose(err error) (reason, remedy string) {
+	message := err.Error()
+	switch {
+	case g.opts.Platform == PlatformKVM:
+		return "gVisor does not start on the platform kvm: " + message, "use the platform systrap, which needs no virtualisation"
+	case strings.Contains(message, "ptrace") || strings.Contains(message, "seccomp"):
+		return "gVisor does not start on the platform systrap: " + message,
+			"allow ptrace and seccomp to processes of root here (inside a container: --cap-add SYS_PTRACE --security-opt seccomp=unconfined)"
+	}
+	return diagnose(err)
+}
+
+// features looks at a running sandbox.
+func (g *GVisor) features(ctx context.Context, s *gvisorSandbox) ([]faas.Capability, error) {
+	client := guest.NewClient(s.Dial, guest.Options{Secret: s.secret, Multiplex: true})
+	defer client.Close() //nolint:errcheck // connections only
+	status := &strings.Builder{}
+	exit, err := client.Run(ctx, guest.Command{Args: []string{"cat", "/proc/self/status"}}, nil, status, io.Discard)
+	if err != nil {
+		return nil, fmt.Errorf("run a command in a sandbox: %w", err)
+	}
+	if exit.Code != 0 {
+		return nil, fmt.Errorf("run a command in a sandbox: it ended with %d", exit.Code)
+	}
+	yes := func(f faas.Feature, detail string) faas.Capability {
+		return faas.Capability{Feature: f, Available: true, Detail: detail}
+	}
+	no := func(f faas.Feature, reason, remedy string) faas.Capability {
+		return faas.Capability{Feature: f, Reason: reason, Remedy: remedy}
+	}
+	memory := g.cgroupCapability(faas.FeatureLimitMemory, cgroup.Memory)
+	if memory.Available {
+		memory.Detail += fmt.Sprintf(", with %d MiB more for gVisor's kernel; a sandbox that exceeds it ends as a whole", kernelMemoryMB)
+	}
+	return []faas.Capability{
+		yes(faas.FeatureExec, ""), yes(faas.FeaturePTY, ""), yes(faas.FeatureFiles, ""), yes(faas.FeaturePorts, "through the agent"),
+		yes(faas.FeatureHostImage, ""), yes(faas.FeatureOCIImage, ""),
+		yes(faas.FeatureUserNamespace, fmt.Sprintf("gVisor's processes are %d and up on the host, which belong to nobody", g.shift)),
+		gvisorSeccomp(status.String()),
+		g.cgroupCapability(faas.FeatureLimitCPU, cgroup.CPU),
+		memory,
+		yes(faas.FeatureLimitPIDs, "by gVisor's kernel; refused forks are not counted"),
+		yes(faas.FeatureLimitDisk, "the writable layer is a file of that size at most"),
+		yes(faas.FeatureNetworkNone, "gVisor's own network stack with a loopback interface"),
+		no(faas.FeatureNetworkEgress, gvisorNoNetwork, gvisorNoNetworkRemedy),
+		g.pauseCapability(ctx, s),
+		yes(faas.FeatureRecover, ""),
+		no(faas.FeatureSnapshotFS, gvisorLater, ""), no(faas.FeatureSnapshotFull, gvisorLater, ""), no(faas.FeatureFork, gvisorLater, ""),
+	}, nil
+}
+
+func gvisorSeccomp(status string) faas.Capability {
+	c := seccompCapability(status)
+	if c.Available {
+		c.Detail += ", in gVisor's kernel, which is itself under a narrower filter of the host's"
+	} else {
+		c.Reason, c.Remedy = "this runsc does not apply a filter inside", "use a newer runsc"
+	}
+	return c
+}
+
+// cgroupCapability says whether a resource can be limited.
+func (g *GVisor) cgroupCapability(f faas.Feature, controller cgroup.Controller) faas.Capability {
+	if ok, why := g.tree.Has(controller); !ok {
+		return faas.Capability{Feature: f, Reason: why, Remedy: delegation()}
+	}
+	return faas.Capability{Feature: f, Available: true, Detail: g.tree.Describe()}
+}
+
+// pauseCapability stops and continues the sandbox.
+func (g *GVisor) pauseCapability(ctx context.Context, s *gvisorSandbox) faas.Capability {
+	c := g.cgroupCapability(faas.FeaturePause, cgroup.Freezer)
+	if !c.Available {
+		return c
+	}
+	if err := errors.Join(s.Pause(ctx), s.Resume(ctx)); err != nil {
+		return faas.Capability{Feature: faas.FeaturePause, Reason: err.Error()}
+	}
+	return c
+}

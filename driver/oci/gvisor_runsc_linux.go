@@ -1,0 +1,284 @@
+package oci
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/faas-platform/faas/image"
+)
+
+// launcherRunsc is the launcher that the records of gVisor's sandboxes name.
+const launcherRunsc = "runsc"
+
+// containerName is what runsc calls every sandbox: each has a state directory
+// of its own, and the name is part of a socket's path, which must be short.
+const containerName = "sandbox"
+
+// controlSocket is where runsc has its control socket, below the sandbox's
+// directory.
+const controlSocket = "state/runsc-" + containerName + ".sock"
+
+// flags are runsc's global options for one sandbox. Its state is the
+// sandbox's own, so that removing the directory is all that forgetting takes.
+func (g *GVisor) flags(s *gvisorSandbox) []string {
+	dir, spec := g.work.path(s.id), s.spec()
+	overlay := "none" // a read-only root needs no layer
+	if !spec.ReadOnly {
+		overlay = "root:dir=" + filepath.Join(dir, "upper")
+		if spec.Resources.DiskMB > 0 {
+			overlay += ",size=" + sizeOption(spec.Resources.DiskMB)
+		}
+	}
+	return []string{
+		"--root", filepath.Join(dir, "state"), "--platform", g.opts.Platform,
+		"--network", "none", "--ignore-cgroups", "--host-settings", "ignore",
+		"--overlay2", overlay, "--host-uds", "open", "--oci-seccomp",
+		"--log", filepath.Join(dir, "runsc.log"), "--log-format", "text",
+	}
+}
+
+// waitForGo runs a program when a line comes on its standard input: until
+// then its process can be put into its control group.
+const waitForGo = `read -r go && exec "$@" </dev/null`
+
+// start runs the sandbox and leaves it to itself.
+func (g *GVisor) start(ctx context.Context, s *gvisorSandbox, root *image.RootFS) error {
+	dir := g.work.path(s.id)
+	pidFile := filepath.Join(dir, "pid")
+	args := append([]string{"-c", waitForGo, "sh", g.program}, g.flags(s)...)
+	args = append(args, "run", "--detach", "--pid-file", pidFile, "--bundle", dir, containerName)
+	out, err := os.OpenFile(filepath.Join(dir, "runsc.out"), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	cmd := exec.CommandContext(ctx, "/bin/sh", args...) //nolint:gosec // our own program with our own arguments
+	cmd.Stdout, cmd.Stderr = out, out
+	gate, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	err = onOwnThread(func() error { // a program starts in the namespaces of its thread
+		if err := g.mountRoot(filepath.Join(dir, "rootfs"), root, s.spec().ReadOnly); err != nil {
+			return err
+		}
+		return cmd.Start()
+	})
+	if err != nil {
+		gate.Close() //nolint:errcheck // nothing reads it
+		return err
+	}
+	err = s.group.Add(cmd.Process.Pid)
+	if err == nil {
+		_, err = io.WriteString(gate, "go\n")
+	}
+	err = errors.Join(err, gate.Close())
+	if waitErr := cmd.Wait(); waitErr != nil {
+		return fmt.Errorf("runsc: %w: %s", errors.Join(waitErr, err), complaint(dir))
+	}
+	if err != nil {
+		return err
+	}
+	return s.started(pidFile)
+}
+
+// complaint is the end of what runsc said.
+func complaint(dir string) string {
+	for _, name := range []string{"runsc.out", "runsc.log"} {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if b = bytes.TrimSpace(b); err == nil && len(b) > 0 {
+			return string(b[max(0, len(b)-maxStatus):])
+		}
+	}
+	return "it said nothing"
+}
+
+// started records the sandbox's process.
+func (s *gvisorSandbox) started(pidFile string) error {
+	b, err := os.ReadFile(pidFile)
+	if err != nil {
+		return err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return fmt.Errorf("runsc wrote no process number: %q", b)
+	}
+	id, err := identify(pid)
+	if err != nil {
+		return fmt.Errorf("the sandbox ended at once: %w: %s", err, complaint(s.driver.work.path(s.id)))
+	}
+	if s.process, err = openProcess(id); err != nil {
+		return err
+	}
+	return s.update(func(r *record) { r.Process = id })
+}
+
+// mountRoot makes a mount namespace for the calling thread and the image's
+// root file system in it. What is started there, and nothing else, sees it.
+func (g *GVisor) mountRoot(target string, root *image.RootFS, readOnly bool) error {
+	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
+		return fmt.Errorf("make a mount namespace: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make the mounts private: %w", err)
+	}
+	layers := []string{g.agent.Dir}
+	if !readOnly {
+		layers = append(layers, g.spacer)
+	}
+	fd, err := lowerMount(append(layers, root.Layers...))
+	if err != nil {
+		return fmt.Errorf("mount the image: %w", err)
+	}
+	defer unix.Close(fd) //nolint:errcheck // nothing was written
+	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("mount the image on %s: %w", target, err)
+	}
+	if root.Host == nil {
+		return nil
+	}
+	for _, m := range hostMounts(root.Host) {
+		flags, data := mountOptions(m.Options)
+		at := filepath.Join(target, m.Destination)
+		if err := unix.Mount(m.Source, at, m.Type, uintptr(flags)&^unix.MS_RDONLY|readOnlyUnlessBind(flags), strings.Join(data, ",")); err != nil {
+			return fmt.Errorf("mount %s: %w", m.Destination, err)
+		}
+		if flags&unix.MS_BIND != 0 { // the kernel takes the other flags of a bind by a second call only
+			if err := unix.Mount("", at, "", uintptr(flags)|unix.MS_REMOUNT, ""); err != nil {
+				return fmt.Errorf("mount %s read-only: %w", m.Destination, err)
+			}
+		}
+	}
+	return nil
+}
+
+func readOnlyUnlessBind(flags uint64) uintptr {
+	if flags&unix.MS_BIND != 0 {
+		return 0
+	}
+	return uintptr(flags) & unix.MS_RDONLY
+}
+
+// lowerMount mounts layers on each other, topmost first, read-only and
+// nowhere. Each layer is an option of its own: their paths together may
+// outgrow what mount(2) takes.
+func lowerMount(layers []string) (int, error) {
+	fsfd, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(fsfd) //nolint:errcheck // nothing was written
+	if err := unix.FsconfigSetFlag(fsfd, "userxattr"); err != nil {
+		return -1, err
+	}
+	for _, l := range layers {
+		if err := unix.FsconfigSetString(fsfd, "lowerdir+", l); err != nil {
+			// Kernels before 6.7 take all in one.
+			if err := unix.FsconfigSetString(fsfd, "lowerdir", strings.Join(layers, ":")); err != nil {
+				return -1, err
+			}
+			break
+		}
+	}
+	if err := unix.FsconfigCreate(fsfd); err != nil {
+		return -1, err
+	}
+	return unix.Fsmount(fsfd, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NODEV)
+}
+
+// call asks gVisor's kernel over the control socket that the runsc program
+// uses too: one JSON object each way. Starting the program instead takes some
+// 25 ms a time.
+func (s *gvisorSandbox) call(ctx context.Context, method string, arg, result any) error {
+	path := filepath.Join(s.driver.work.path(s.id), controlSocket)
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", path)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	request := struct {
+		Method string `json:"method"`
+		Arg    any    `json:"arg"`
+	}{method, arg}
+	if err := json.NewEncoder(conn).Encode(request); err != nil {
+		return err
+	}
+	answer := struct {
+		Success bool   `json:"success"`
+		Err     string `json:"err"`
+		Result  any    `json:"result"`
+	}{Result: result}
+	if err := json.NewDecoder(io.LimitReader(conn, maxAnswer)).Decode(&answer); err != nil {
+		return errors.Join(err, ctx.Err())
+	}
+	if !answer.Success {
+		return fmt.Errorf("%s: %s", method, answer.Err)
+	}
+	return nil
+}
+
+// maxAnswer bounds an answer of gVisor's kernel.
+const maxAnswer = 1 << 20
+
+// limitProcesses sets the limit that commands inside meet.
+func (s *gvisorSandbox) limitProcesses(ctx context.Context, n int64) error {
+	if n <= 0 {
+		return nil
+	}
+	type file struct {
+		Controller string `json:"controller"`
+		Path       string `json:"path"`
+		Name       string `json:"name"`
+	}
+	type write struct {
+		File  file   `json:"file"`
+		Value string `json:"value"`
+	}
+	type outcome struct {
+		Value   string `json:"value"`
+		IsError bool   `json:"is_error"`
+	}
+	arg := struct {
+		Args []write `json:"args"`
+	}{[]write{{file{"pids", "/" + containerName, "pids.max"}, strconv.FormatInt(n, 10)}}}
+	var result struct {
+		Results []outcome `json:"results"`
+	}
+	if err := s.call(ctx, "Cgroups.WriteControlFiles", arg, &result); err != nil {
+		return err
+	}
+	if len(result.Results) != 1 || result.Results[0].IsError {
+		return fmt.Errorf("gVisor refuses: %+v", result.Results)
+	}
+	return nil
+}
+
+// processes counts the processes inside.
+func (s *gvisorSandbox) processes(ctx context.Context) (int64, error) {
+	var event struct {
+		Event struct {
+			Data struct {
+				Pids struct {
+					Current int64 `json:"current"`
+				} `json:"pids"`
+			} `json:"data"`
+		} `json:"event"`
+	}
+	err := s.call(ctx, "containerManager.Event", containerName, &event)
+	return event.Event.Data.Pids.Current, err
+}
