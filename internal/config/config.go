@@ -9,6 +9,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -27,6 +28,7 @@ type Config struct {
 	Log       Log       `toml:"log"`
 	Execution Execution `toml:"execution"`
 	Policy    Policy    `toml:"policy"`
+	Network   Network   `toml:"network"`
 	Pools     []Pool    `toml:"pools"`
 }
 
@@ -79,6 +81,12 @@ type Policy struct {
 	Allowed      []string `toml:"allowed" help:"runtimes that may be used; empty: all"`
 	Order        []string `toml:"order" help:"order in which auto tries them; empty: strongest first"`
 	MinIsolation string   `toml:"min_isolation" help:"process, userns, kernel or vm; empty: any"`
+}
+
+// Network says how sandboxes that ask for it are connected.
+type Network struct {
+	Prefix string   `toml:"prefix" help:"IPv4 network of which each connected sandbox takes four addresses; empty: 10.213.0.0/16"`
+	DNS    []string `toml:"dns" help:"IPv4 addresses of the name servers of connected sandboxes; empty: this machine's own"`
 }
 
 // Pool asks for warm sandboxes of one kind. Pools are set in the file only.
@@ -150,7 +158,32 @@ func (c *Config) Validate() error {
 			return faas.InvalidField(check.key, "%s", check.why)
 		}
 	}
-	return c.validateRuntimes()
+	if err := c.validateRuntimes(); err != nil {
+		return err
+	}
+	return c.Network.validate()
+}
+
+// The longest and shortest prefixes that sandboxes are given addresses from.
+const (
+	shortestPrefix = 8
+	longestPrefix  = 28
+)
+
+func (n Network) validate() error {
+	if n.Prefix != "" {
+		prefix, err := netip.ParsePrefix(n.Prefix)
+		if err != nil || !prefix.Addr().Is4() || prefix.Bits() < shortestPrefix || prefix.Bits() > longestPrefix {
+			return faas.InvalidField("network.prefix", "%q is not an IPv4 network between /%d and /%d, such as 10.213.0.0/16",
+				n.Prefix, shortestPrefix, longestPrefix)
+		}
+	}
+	for _, server := range n.DNS {
+		if addr, err := netip.ParseAddr(server); err != nil || !addr.Is4() || addr.IsLoopback() {
+			return faas.InvalidField("network.dns", "%q is not an IPv4 address that a sandbox could reach", server)
+		}
+	}
+	return nil
 }
 
 func (c *Config) validateRuntimes() error {

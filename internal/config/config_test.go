@@ -117,6 +117,8 @@ func TestLoadRefuses(t *testing.T) {
 		"flag key":        {flag: Flag{Key: "nonsense", Value: "x", Name: "--set"}, want: "there is no setting \"nonsense\""},
 		"runtime":         {file: "[policy]\norder = [\"vmware\"]\n", want: "policy.order: there is no runtime \"vmware\""},
 		"pool":            {file: "[[pools]]\nruntime = \"native\"\n", want: "pools[0].size"},
+		"prefix":          {file: "[network]\nprefix = \"fd00::/64\"\n", want: "network.prefix"},
+		"name server":     {file: "[network]\ndns = [\"127.0.0.53\"]\n", want: "network.dns"},
 		"isolation":       {file: "[policy]\nmin_isolation = \"good\"\n", want: "policy.min_isolation"},
 	}
 	for name, test := range tests {
