@@ -8,6 +8,7 @@ import (
 	"github.com/faas-platform/faas/driver"
 	"github.com/faas-platform/faas/driver/oci"
 	"github.com/faas-platform/faas/internal/config"
+	"github.com/faas-platform/faas/network"
 )
 
 // native are the drivers that need this very machine's Linux kernel.
@@ -16,7 +17,9 @@ var native = []opener{{faas.RuntimeNative, func(cfg *config.Loaded, log *slog.Lo
 	if err != nil {
 		return nil, err
 	}
-	return oci.NewNative(oci.Options{Dir: filepath.Join(cfg.Data.Dir, "native"), Images: images, Logger: log})
+	opts := oci.Options{Dir: filepath.Join(cfg.Data.Dir, "native"), Images: images, Logger: log}
+	opts.Network, opts.NetworkError = network.New(networkOptions(cfg, faas.RuntimeNative, log))
+	return oci.NewNative(opts)
 }}}
 
 // idShift is the host id of root in the sandboxes' user namespaces, which
