@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"log/slog"
 	"path/filepath"
 
@@ -11,16 +13,26 @@ import (
 	"github.com/faas-platform/faas/network"
 )
 
-// native are the drivers that need this very machine's Linux kernel.
-var native = []opener{{faas.RuntimeNative, func(cfg *config.Loaded, log *slog.Logger) (driver.Driver, error) {
-	images, err := openImages(cfg, log)
-	if err != nil {
-		return nil, err
-	}
-	opts := oci.Options{Dir: filepath.Join(cfg.Data.Dir, "native"), Images: images, Logger: log}
-	opts.Network, opts.NetworkError = network.New(networkOptions(cfg, faas.RuntimeNative, log))
-	return oci.NewNative(opts)
-}}}
+// native are the drivers that need this very machine's Linux kernel. They
+// share their images.
+var native = []opener{
+	{faas.RuntimeGVisor, func(cfg *config.Loaded, log *slog.Logger) (driver.Driver, error) {
+		images, err := openImages(cfg, log)
+		if err != nil {
+			return nil, err
+		}
+		return oci.NewGVisor(oci.GVisorOptions{Dir: filepath.Join(cfg.Data.Dir, "gvisor"), Images: images, Logger: log})
+	}},
+	{faas.RuntimeNative, func(cfg *config.Loaded, log *slog.Logger) (driver.Driver, error) {
+		images, err := openImages(cfg, log)
+		if err != nil {
+			return nil, err
+		}
+		opts := oci.Options{Dir: filepath.Join(cfg.Data.Dir, "native"), Images: images, Logger: log}
+		opts.Network, opts.NetworkError = network.New(networkOptions(cfg, faas.RuntimeNative, log))
+		return oci.NewNative(opts)
+	}},
+}
 
 // idShift is the host id of root in the sandboxes' user namespaces, which
 // images are stored for.

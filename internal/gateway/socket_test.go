@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -168,7 +169,7 @@ func TestInputBuffer(t *testing.T) {
 	go func() { full.add([]byte("y")); close(dropped) }()
 	full.drop()
 	<-dropped
-	if n, err := full.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+	if n, err := full.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 		t.Errorf("%d, %v", n, err)
 	}
 }
