@@ -58,6 +58,9 @@ func (c command) start(ctx context.Context, p *plan) (*handle, error) {
 		err = p.confined(h.id.PID)
 	}
 	if err == nil {
+		err = p.connected(ctx, h.id.PID)
+	}
+	if err == nil {
 		err = c.run(ctx, "", append(c.flags(), "start", p.id))
 	}
 	if err == nil {
@@ -105,7 +108,7 @@ func (c command) bundle(p *plan) error {
 	if err := os.Chmod(p.dir, 0o711); err != nil { //nolint:gosec // the record in it is 0600
 		return err
 	}
-	options := "userxattr,lowerdir=" + strings.Join(append([]string{p.agent.Dir}, p.layers...), ":")
+	options := "userxattr,lowerdir=" + strings.Join(p.lowerLayers(), ":")
 	var flags uintptr = unix.MS_NODEV
 	if p.layer == nil {
 		flags |= unix.MS_RDONLY

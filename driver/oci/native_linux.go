@@ -15,6 +15,7 @@ import (
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/driver"
 	"github.com/faas-platform/faas/driver/oci/cgroup"
+	"github.com/faas-platform/faas/driver/oci/criu"
 	"github.com/faas-platform/faas/image"
 )
 
@@ -32,6 +33,11 @@ type Native struct {
 	seccomp  *specs.LinuxSeccomp
 	filter   []byte
 	launcher launcher
+
+	criuCache   featureCache
+	criuMu      sync.Mutex
+	criuFound   *criu.Tool // nil: not looked for yet
+	criuVersion string
 
 	mapping sync.Mutex
 	ids     *idMap // nil: not tried yet
@@ -265,7 +271,10 @@ func (n *Native) Close() error {
 		errs = append(errs, s.process.close())
 	}
 	n.watchers.Wait()
-	return errors.Join(append(errs, n.work.close())...)
+	if n.opts.Network != nil {
+		errs = append(errs, n.opts.Network.Close())
+	}
+	return errors.Join(append(errs, n.criuCache.close(), n.work.close())...)
 }
 
 // checkID accepts DNS labels: ids become parts of paths.
