@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -51,7 +52,7 @@ type shimConn struct {
 // error says why.
 func (c *shimConn) Read(p []byte) (int, error) {
 	n, err := c.out.Read(p)
-	if err == io.EOF && !c.out.any {
+	if errors.Is(err, io.EOF) && !c.out.any {
 		if said := c.said.String(); said != "" {
 			err = &faas.Error{Kind: faas.KindUnavailable, Op: "connect to guest agent", Detail: said}
 		}
@@ -118,8 +119,5 @@ func (d *demux) nextFrame() error {
 		return fmt.Errorf("docker engine sent a frame of unknown stream %d", head[0])
 	}
 }
-
-// encodeSecret is the form in which the agent reads its secret.
-func encodeSecret(secret []byte) []byte { return secret }
 
 var _ net.Conn = (*shimConn)(nil)
