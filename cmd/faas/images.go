@@ -15,5 +15,5 @@ func openImages(cfg *config.Loaded, log *slog.Logger) (*image.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return image.Open(filepath.Join(cfg.Data.Dir, "images"), image.Options{UIDShift: shift, GIDShift: shift, Logger: log})
+	return image.Open(filepath.Join(cfg.Data.Dir, "images"), image.Options{UIDShift: shift, GIDShift: shift, Insecure: cfg.Images.InsecureRegistries, Logger: log})
 }

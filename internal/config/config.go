@@ -27,6 +27,7 @@ type Config struct {
 	API       API       `toml:"api"`
 	Log       Log       `toml:"log"`
 	Execution Execution `toml:"execution"`
+	Images    Images    `toml:"images"`
 	Policy    Policy    `toml:"policy"`
 	Network   Network   `toml:"network"`
 	Pools     []Pool    `toml:"pools"`
@@ -74,6 +75,11 @@ type Execution struct {
 	DiskMB   int64    `toml:"disk_mb" help:"MiB of the writable layer"`
 	PIDs     int64    `toml:"pids" help:"processes and threads"`
 	Timeout  Duration `toml:"timeout" help:"limit on a command's run time"`
+}
+
+// Images configures where images come from.
+type Images struct {
+	InsecureRegistries []string `toml:"insecure_registries" help:"registries (host[:port]) that are spoken to in plain HTTP; loopback ones always are"`
 }
 
 // Policy restricts and orders the runtimes.
