@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -92,22 +93,29 @@ func (g *GVisor) configure(s *gvisorSandbox, dir string) *specs.Spec {
 		Hostname: hostname(spec),
 		Mounts:   gvisorMounts(spec, s.channel.dir),
 		Linux: &specs.Linux{
-			Namespaces: namespaces(), UIDMappings: ids.uids, GIDMappings: ids.gids,
+			Namespaces: gvisorNamespaces(), UIDMappings: ids.uids, GIDMappings: ids.gids,
 			Seccomp: g.seccomp,
 		},
 	}
 }
 
-// gvisorMounts lists what gVisor's kernel mounts. Control groups are its own
-// and serve to limit the number of processes; the tmpfs over them keeps
-// commands from changing that.
+// gvisorNamespaces leaves out the control groups': gVisor's kernel crashes when
+// the host then sets a limit inside.
+func gvisorNamespaces() []specs.LinuxNamespace {
+	return slices.DeleteFunc(namespaces(), func(n specs.LinuxNamespace) bool { return n.Type == specs.CgroupNamespace })
+}
+
+// gvisorMounts lists what gVisor's kernel mounts, besides a /dev of its own.
+// Control groups inside limit the number of processes; gVisor lets the host at
+// them only where they are mounted, and the tmpfs over them keeps commands
+// from them.
 func gvisorMounts(spec faas.Spec, channel string) []specs.Mount {
 	restricted := []string{"ro", "nosuid", "nodev", "noexec"}
 	shm := strconv.FormatInt(max(1, spec.Resources.MemoryMB/shmDivisor), 10)
 	out := []specs.Mount{
 		{Destination: "/proc", Type: "proc", Source: "proc", Options: restricted[1:]},
 		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: restricted},
-		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: restricted},
+		{Destination: "/sys/fs/cgroup", Type: "cgroup2", Source: "cgroup", Options: restricted},
 		{Destination: "/sys/fs/cgroup", Type: "tmpfs", Source: "none", Options: append(restricted[:4:4], "size=4k")},
 		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: append(restricted[1:4:4], "mode=1777", "size="+shm+"m")},
 		{Destination: channelDir, Type: "bind", Source: channel, Options: append(restricted[:4:4], "bind")},

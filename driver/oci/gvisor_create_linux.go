@@ -85,10 +85,10 @@ func (g *GVisor) build(ctx context.Context, s *gvisorSandbox) error {
 		return err
 	}
 	if err := s.limitProcesses(ctx, spec.Resources.PIDs); err != nil {
-		return fmt.Errorf("limit the number of processes: %w", err)
+		return fmt.Errorf("limit the number of processes: %w: runsc says: %s", err, complaint(g.work.path(s.id)))
 	}
 	if err := s.configure(ctx, environment(root, spec)); err != nil {
-		return fmt.Errorf("the agent does not answer: %w", err)
+		return fmt.Errorf("the agent does not answer: %w: runsc says: %s", err, complaint(g.work.path(s.id)))
 	}
 	// The agent has read it; commands never see it.
 	if err := os.Remove(filepath.Join(s.channel.dir, "secret")); err != nil {

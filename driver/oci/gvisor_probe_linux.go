@@ -116,7 +116,7 @@ func (g *GVisor) features(ctx context.Context, s *gvisorSandbox) ([]faas.Capabil
 		gvisorSeccomp(status.String()),
 		g.cgroupCapability(faas.FeatureLimitCPU, cgroup.CPU),
 		memory,
-		yes(faas.FeatureLimitPIDs, "by gVisor's kernel; refused forks are not counted"),
+		yes(faas.FeatureLimitPIDs, "by gVisor's kernel"),
 		yes(faas.FeatureLimitDisk, "the writable layer is a file of that size at most"),
 		yes(faas.FeatureNetworkNone, "gVisor's own network stack with a loopback interface"),
 		no(faas.FeatureNetworkEgress, gvisorNoNetwork, gvisorNoNetworkRemedy),

@@ -44,7 +44,7 @@ func (g *GVisor) flags(s *gvisorSandbox) []string {
 	return []string{
 		"--root", filepath.Join(dir, "state"), "--platform", g.opts.Platform,
 		"--network", "none", "--ignore-cgroups", "--host-settings", "ignore",
-		"--overlay2", overlay, "--host-uds", "open", "--oci-seccomp",
+		"--overlay2", overlay, "--host-uds", "open", "--in-sandbox-cgroup", "v2",
 		"--log", filepath.Join(dir, "runsc.log"), "--log-format", "text",
 	}
 }
@@ -234,51 +234,3 @@ func (s *gvisorSandbox) call(ctx context.Context, method string, arg, result any
 
 // maxAnswer bounds an answer of gVisor's kernel.
 const maxAnswer = 1 << 20
-
-// limitProcesses sets the limit that commands inside meet.
-func (s *gvisorSandbox) limitProcesses(ctx context.Context, n int64) error {
-	if n <= 0 {
-		return nil
-	}
-	type file struct {
-		Controller string `json:"controller"`
-		Path       string `json:"path"`
-		Name       string `json:"name"`
-	}
-	type write struct {
-		File  file   `json:"file"`
-		Value string `json:"value"`
-	}
-	type outcome struct {
-		Value   string `json:"value"`
-		IsError bool   `json:"is_error"`
-	}
-	arg := struct {
-		Args []write `json:"args"`
-	}{[]write{{file{"pids", "/" + containerName, "pids.max"}, strconv.FormatInt(n, 10)}}}
-	var result struct {
-		Results []outcome `json:"results"`
-	}
-	if err := s.call(ctx, "Cgroups.WriteControlFiles", arg, &result); err != nil {
-		return err
-	}
-	if len(result.Results) != 1 || result.Results[0].IsError {
-		return fmt.Errorf("gVisor refuses: %+v", result.Results)
-	}
-	return nil
-}
-
-// processes counts the processes inside.
-func (s *gvisorSandbox) processes(ctx context.Context) (int64, error) {
-	var event struct {
-		Event struct {
-			Data struct {
-				Pids struct {
-					Current int64 `json:"current"`
-				} `json:"pids"`
-			} `json:"data"`
-		} `json:"event"`
-	}
-	err := s.call(ctx, "containerManager.Event", containerName, &event)
-	return event.Event.Data.Pids.Current, err
-}

@@ -165,8 +165,8 @@ func (s *gvisorSandbox) Stats(ctx context.Context) (driver.Stats, error) {
 	// A kernel that is frozen or ends does not answer; the rest still holds.
 	ask, cancel := context.WithTimeout(ctx, statsTimeout)
 	defer cancel()
-	if n, err := s.processes(ask); err == nil {
-		out.PIDs = n
+	if running, refused, err := s.processes(ask); err == nil {
+		out.PIDs, out.PIDsRefused = running, refused
 	}
 	return out, nil
 }
