@@ -24,6 +24,10 @@ type Protection struct{ Missing []string }
 // Harden can do nothing on this system.
 func Harden(...uintptr) Protection { return Protection{Missing: []string{errLinuxOnly.Detail}} }
 
+func (Protection) reveal() {}
+
+func (Protection) conceal() {}
+
 func (Protection) expose() func() { return func() {} }
 
 type marker struct{}

@@ -35,6 +35,23 @@ type Protection struct {
 
 	oom           *os.File // the agent's oom_score_adj; nil: it cannot be changed
 	own, children string   // what it is, and what children get
+	hidden        bool     // the agent's memory is kept from processes of its own user
+}
+
+// reveal lets CRIU look at an agent that was itself restored by CRIU: such a
+// process's memory counts as made outside the sandbox's user namespace, and
+// the kernel hides it from root of that namespace while it is not dumpable. It
+// is done between Quiesce and the next connection only; children cannot trace
+// the agent then either, since it has capabilities that they lack.
+func (p Protection) reveal() { p.setDumpable(1) }
+
+// conceal takes reveal back.
+func (p Protection) conceal() { p.setDumpable(0) }
+
+func (p Protection) setDumpable(v uintptr) {
+	if p.hidden {
+		unix.Prctl(unix.PR_SET_DUMPABLE, v, 0, 0, 0) //nolint:errcheck // it succeeded before
+	}
 }
 
 // Harden sets the agent apart from its children: no new privileges for them,
@@ -59,7 +76,9 @@ func Harden(withheld ...uintptr) Protection {
 	missing("no new privileges", allThreads(unix.PR_SET_NO_NEW_PRIVS, 1))
 	missing("bounding set", dropBounding(withheld))
 	missing("inheritable capabilities", clearInheritable())
-	missing("dumpable", unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0))
+	err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	p.hidden = err == nil
+	missing("dumpable", err)
 	warmThreads(readyThreads)
 	return p
 }

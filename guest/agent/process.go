@@ -59,12 +59,49 @@ type outputFile struct {
 	linger atomic.Int64 // nanoseconds; not 0: the command has ended
 	once   sync.Once
 	taken  atomic.Bool
-	large  bool // its pipe has been enlarged
+	pace   pace
 }
 
-// busyRead is a read so large that its pipe deserves more room: what a pipe
-// holds unless asked.
-const busyRead = 64 << 10
+// A command that writes much in small pieces would have the agent, and the
+// host, woken for each of them. Once so many bytes came in so short a time,
+// the pipe gets more room, and the agent lets it fill a little between reads.
+const (
+	busyBytes = 1 << 20
+	busyTime  = 20 * time.Millisecond
+	smallRead = 64 << 10
+	fillTime  = 200 * time.Microsecond
+)
+
+// pace knows how fast output comes.
+type pace struct {
+	since time.Time // start of the present busyBytes
+	bytes int
+	busy  bool
+	large bool // the pipe has been enlarged
+	small bool // the last read found little
+}
+
+// await lets a busy pipe fill.
+func (p *pace) await() {
+	if p.busy && p.small {
+		time.Sleep(fillTime)
+	}
+}
+
+// note accounts for a read, and says whether the pipe deserves more room.
+func (p *pace) note(n int) (enlarge bool) {
+	p.small = n < smallRead
+	if p.bytes == 0 {
+		p.since = time.Now()
+	}
+	if p.bytes += n; p.bytes < busyBytes {
+		return false
+	}
+	p.busy, p.bytes = time.Since(p.since) < busyTime, 0
+	enlarge = p.busy && !p.large
+	p.large = p.large || p.busy
+	return enlarge
+}
 
 // Read reads output. Once the command has ended, it waits no longer than the
 // linger time for what was left behind to write more.
@@ -72,9 +109,9 @@ func (f *outputFile) Read(p []byte) (int, error) {
 	if linger := f.linger.Load(); linger > 0 {
 		f.file.SetReadDeadline(time.Now().Add(time.Duration(linger))) //nolint:errcheck // pipes and terminals have them
 	}
+	f.pace.await()
 	n, err := f.file.Read(p)
-	if n >= busyRead && !f.large {
-		f.large = true
+	if f.pace.note(n) {
 		enlarge(f.file)
 	}
 	if errors.Is(err, syscall.EIO) { // a terminal that nobody has open any more

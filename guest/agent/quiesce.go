@@ -61,6 +61,7 @@ func (a *Agent) quiesce(r *request) error {
 		}
 	}
 	a.mu.Lock()
+	a.cfg.Protection.reveal()
 	a.quiescing = false // the host may come back as soon as it has the answer
 	a.mu.Unlock()
 	r.stream.Message(wire.FrameResult, wire.Answer{Value: result}) //nolint:errcheck // the host learns by the end of the connection
@@ -167,6 +168,7 @@ func (a *Agent) thaw() {
 		return
 	}
 	a.thawed = true
+	a.cfg.Protection.conceal()
 	for _, c := range a.commands {
 		c.mu.Lock()
 		if c.detached && c.orphan == nil {

@@ -282,7 +282,9 @@ func TestNoRoomForProcesses(t *testing.T) {
 		t.Skip("declared skip: needs perl for a bomb that goes on when it cannot fork")
 	}
 	const forks = `$| = 1; print "on\n"; while (1) { my $p = fork; if (defined $p && $p == 0) { sleep 1000 while 1 } }`
-	bomb, err := c.Start(ctx, guest.Command{Args: []string{"perl", "-e", forks}})
+	bombing, end := context.WithCancel(ctx)
+	defer end()
+	bomb, err := c.Start(bombing, guest.Command{Args: []string{"perl", "-e", forks}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,11 +302,11 @@ func TestNoRoomForProcesses(t *testing.T) {
 	if _, err := c.Processes(ctx); err != nil {
 		t.Fatal(err)
 	}
-	bomb.Close()
-	waitFor(t, func() bool {
-		_, err := c.Run(ctx, guest.Command{Args: []string{"true"}}, nil, nil, nil)
-		return err == nil
-	})
+	end()
+	if exit, err := bomb.Wait(ctx); !errors.Is(err, context.Canceled) || exit.Signal != "SIGKILL" {
+		t.Fatal(exit, err)
+	}
+	output(t, c, guest.Command{Args: []string{"true"}})
 	assertOnlyAgent(t, c)
 }
 

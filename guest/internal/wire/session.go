@@ -62,7 +62,18 @@ func NewAgentSession(conn net.Conn, accept Accept) *Session {
 	return s
 }
 
+// socketBuffer is asked for each direction of a socket, in bytes: the fewer
+// turns between the two ends, the better. The system gives what it allows.
+const socketBuffer = 2 << 20
+
 func newSession(conn net.Conn) *Session {
+	if sized, ok := conn.(interface {
+		SetReadBuffer(bytes int) error
+		SetWriteBuffer(bytes int) error
+	}); ok {
+		sized.SetReadBuffer(socketBuffer)  //nolint:errcheck // it stays as it is
+		sized.SetWriteBuffer(socketBuffer) //nolint:errcheck // likewise
+	}
 	return &Session{
 		conn: conn, reader: bufio.NewReaderSize(conn, 16<<10),
 		streams: map[uint32]*Stream{}, done: make(chan struct{}), drained: make(chan struct{}),
