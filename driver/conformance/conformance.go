@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/faas-platform/faas"
@@ -61,7 +62,18 @@ type Env struct {
 	// beyond files, mounts, cgroups and processes that carry its id; may be nil.
 	Leftovers func(ctx context.Context, id string) ([]string, error)
 
+	// World makes something that sandboxes with a network can reach; nil where
+	// the machine's network must be left alone. Checks close it.
+	World func() (World, error)
+
 	made *boxes // of the check that runs
+}
+
+// World is a server on two public addresses.
+type World interface {
+	// Addresses returns ADDRESS:PORT of both.
+	Addresses() (server, neighbour netip.AddrPort)
+	Close() error
 }
 
 // Checks returns every check, in the order in which they are run.

@@ -2,8 +2,10 @@ package conformance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -17,6 +19,7 @@ func networkChecks() []Check {
 		{Name: "network/only-loopback", Features: none, UserFacing: true, Isolates: true, Run: checkOnlyLoopback},
 		{Name: "network/reaches-nothing", Features: none, Program: true, Isolates: true, Run: checkReachesNothing},
 		{Name: "network/siblings", Features: none, Program: true, Isolates: true, Run: checkSiblingPorts},
+		{Name: "network/egress-reaches-what-is-allowed", Features: []faas.Feature{faas.FeatureNetworkEgress}, Program: true, Isolates: true, Run: checkEgressAllowed},
 		{Name: "network/egress-spares-the-host", Features: []faas.Feature{faas.FeatureNetworkEgress}, Program: true, Isolates: true, Run: checkEgress},
 	}
 }
@@ -127,6 +130,45 @@ func checkSiblingPorts(ctx context.Context, env *Env) error {
 		return err
 	}
 	return b.cannotDial(ctx, []string{"tcp 127.0.0.1:8099"})
+}
+
+// checkEgressAllowed has connections out to what the policy names, and to
+// every public address when it names none; the name servers are inside.
+func checkEgressAllowed(ctx context.Context, env *Env) (err error) {
+	if env.World == nil {
+		return Skip("there is no test network to reach")
+	}
+	world, err := env.World()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, world.Close()) }()
+	server, neighbour := world.Addresses()
+	for _, policy := range []struct {
+		allow []string
+		want  map[netip.AddrPort]bool
+	}{
+		{nil, map[netip.AddrPort]bool{server: true, neighbour: true}},
+		{[]string{server.Addr().String() + "/32"}, map[netip.AddrPort]bool{server: true, neighbour: false}},
+		{[]string{"203.0.113.1/32"}, map[netip.AddrPort]bool{server: false, neighbour: false}},
+	} {
+		b, err := env.withProgram(ctx, func(s *faas.Spec) {
+			s.Network = faas.NetworkPolicy{Mode: faas.NetworkEgress, Allow: policy.allow}
+		})
+		if err != nil {
+			return err
+		}
+		for address, want := range policy.want {
+			out, err := b.run(ctx, guest.Command{Args: []string{intruder, "dial", "tcp " + address.String()}}, nil)
+			if err != nil {
+				return err
+			}
+			if strings.Contains(out.stdout, ": connected\n") != want {
+				return fmt.Errorf("with allow %q, dialling %v: %s; want connected: %v", policy.allow, address, out.stdout, want)
+			}
+		}
+	}
+	return nil
 }
 
 // checkEgress has connections out, but none to the host, to metadata, or to

@@ -96,6 +96,7 @@ func Run(t *testing.T, open Open, opts ...Option) {
 	t.Cleanup(func() { closeDriver(t, s.env.Driver) })
 	caps := s.probe(t)
 	s.env.Program = buildIntruder(t)
+	s.env.World = testWorld()
 	s.env.Open = func(context.Context) (driver.Driver, error) { return open(t, s.env.StateDir), nil }
 	for _, c := range conformance.Checks() {
 		s.run(t, c, caps)

@@ -16,6 +16,7 @@ import (
 	"github.com/faas-platform/faas/driver"
 	"github.com/faas-platform/faas/driver/drivertest"
 	"github.com/faas-platform/faas/image"
+	"github.com/faas-platform/faas/network"
 )
 
 func TestConformance(t *testing.T) { conform(t, LauncherBuiltin) }
@@ -51,12 +52,19 @@ func conform(t *testing.T, launcher string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n, err := NewNative(Options{Dir: filepath.Join(dir, "native"), Images: images, Launcher: launcher})
+		n, err := NewNative(withNetwork(Options{Dir: filepath.Join(dir, "native"), Images: images, Launcher: launcher}))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return n
 	})
+}
+
+// withNetwork connects sandboxes to this machine's network, where this user
+// may.
+func withNetwork(opts Options) Options {
+	opts.Network, opts.NetworkError = network.New(network.Options{Installation: "test" + strings.ReplaceAll(opts.Dir, "/", "-")})
+	return opts
 }
 
 // notHere skips a test for a declared reason, or fails it where the native
