@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -89,6 +90,12 @@ func (n *Network) Close() error {
 // Attach connects the network namespace behind the file descriptor. The
 // rules are in force before the interface is up.
 func (n *Network) Attach(ctx context.Context, id string, sandbox int, policy faas.NetworkPolicy) (*Attachment, error) {
+	return n.attach(ctx, id, sandbox, policy, true)
+}
+
+// attach is Attach that leaves this machine's own interfaces as they are
+// unless uplinks is true.
+func (n *Network) attach(ctx context.Context, id string, sandbox int, policy faas.NetworkPolicy, uplinks bool) (*Attachment, error) {
 	if policy.Mode != faas.NetworkEgress {
 		return nil, faas.InvalidField("network.mode", "%q needs no connection", policy.Mode)
 	}
@@ -104,7 +111,7 @@ func (n *Network) Attach(ctx context.Context, id string, sandbox int, policy faa
 		return nil, err
 	}
 	at := n.attachment(id, slot)
-	err = n.connect(link, at, sandbox, allow)
+	err = n.connect(ctx, link, at, sandbox, allow, uplinks)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("connect sandbox %s: %w", id, err), n.Detach(ctx, at))
 	}
@@ -161,7 +168,7 @@ func (n *Network) attachment(id string, slot uint32) *Attachment {
 	}
 }
 
-func (n *Network) connect(link netlink.Link, at *Attachment, sandbox int, allow []netip.Prefix) error {
+func (n *Network) connect(ctx context.Context, link netlink.Link, at *Attachment, sandbox int, allow []netip.Prefix, uplinks bool) error {
 	if err := n.handle.LinkSetAlias(link, n.alias(at.SandboxID)); err != nil {
 		return fmt.Errorf("name %s: %w", at.HostInterface, err)
 	}
@@ -171,16 +178,44 @@ func (n *Network) connect(link netlink.Link, at *Attachment, sandbox int, allow 
 	if err := n.handle.AddrAdd(link, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(at.Gateway, 30))}); err != nil {
 		return fmt.Errorf("address %s: %w", at.HostInterface, err)
 	}
-	if err := n.enableForwarding(at.HostInterface); err != nil {
+	if err := n.enableForwarding(at.HostInterface, uplinks); err != nil {
 		return err
 	}
 	if err := n.handle.LinkSetUp(link); err != nil {
 		return fmt.Errorf("bring %s up: %w", at.HostInterface, err)
 	}
-	return configureInside(at, sandbox)
+	if err := configureInside(ctx, at, sandbox); err != nil {
+		return err
+	}
+	return awaitUp(ctx, n.handle, link)
 }
 
-func configureInside(at *Attachment, sandbox int) error {
+// upTimeout bounds the wait for an interface, which the kernel brings up in
+// the background.
+const upTimeout = 3 * time.Second
+
+// awaitUp waits until an interface sends. Until then it drops what it is
+// given, and whoever sent that tries again only after a second.
+func awaitUp(ctx context.Context, h *netlink.Handle, link netlink.Link) error {
+	ctx, cancel := context.WithTimeout(ctx, upTimeout)
+	defer cancel()
+	for {
+		now, err := h.LinkByIndex(link.Attrs().Index)
+		if err != nil {
+			return fmt.Errorf("find %s: %w", link.Attrs().Name, err)
+		}
+		if now.Attrs().OperState == netlink.OperUp {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s does not come up: %w", link.Attrs().Name, ctx.Err())
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+func configureInside(ctx context.Context, at *Attachment, sandbox int) error {
 	err := inNamespace(sandbox, func() error {
 		return os.WriteFile(sysctl("net/ipv6/conf", at.Interface, "disable_ipv6"), []byte("1"), 0)
 	})
@@ -212,16 +247,19 @@ func configureInside(at *Attachment, sandbox int) error {
 	if err := h.RouteAdd(route); err != nil {
 		return fmt.Errorf("add default route inside: %w", err)
 	}
-	return nil
+	return awaitUp(ctx, h, link)
 }
 
 // enableForwarding lets packets pass between the sandbox and the interfaces
-// of the default routes, and leaves every other interface as it is.
-func (n *Network) enableForwarding(sandboxSide string) error {
+// of the default routes (uplinks), and leaves every other interface as it is.
+func (n *Network) enableForwarding(sandboxSide string, uplinks bool) error {
 	names := []string{sandboxSide}
-	routes, err := n.handle.RouteList(nil, netlink.FAMILY_V4)
-	if err != nil {
-		return fmt.Errorf("list routes: %w", err)
+	var routes []netlink.Route
+	if uplinks {
+		var err error
+		if routes, err = n.handle.RouteList(nil, netlink.FAMILY_V4); err != nil {
+			return fmt.Errorf("list routes: %w", err)
+		}
 	}
 	for _, r := range routes {
 		if r.Dst != nil && r.Dst.IP != nil && !r.Dst.IP.IsUnspecified() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -21,9 +22,10 @@ import (
 // probeTimeout bounds one connection of the probe, on this machine alone.
 const probeTimeout = time.Second
 
-// probeWorld is the far end of the probe's own little internet: addresses
-// reserved for documentation, so that nothing real is ever meant by them.
-var probeWorld = netip.MustParsePrefix("203.0.113.252/30")
+// probeWorlds is where probes have their own little internets: addresses
+// reserved for documentation, so that nothing real is ever meant by them. Each
+// probe takes a /30 of it, so that many can be under way at once.
+var probeWorlds = netip.MustParsePrefix("203.0.113.0/24")
 
 // Probe connects a throw-away network namespace, reaches a server in another
 // one through it, and sees that the host's own address is refused. It leaves
@@ -32,7 +34,7 @@ var probeWorld = netip.MustParsePrefix("203.0.113.252/30")
 func (n *Network) Probe(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	world, err := n.probeServer()
+	world, err := n.probeServer(ctx)
 	if err != nil {
 		return fmt.Errorf("probe network: %w", err)
 	}
@@ -43,8 +45,8 @@ func (n *Network) Probe(ctx context.Context) (err error) {
 	}
 	defer sandbox.Close()
 	id := fmt.Sprintf("probe-%d-%d", os.Getpid(), time.Now().UnixNano())
-	policy := faas.NetworkPolicy{Mode: faas.NetworkEgress, Allow: []string{probeWorld.Masked().String()}}
-	at, err := n.Attach(ctx, id, int(sandbox), policy)
+	policy := faas.NetworkPolicy{Mode: faas.NetworkEgress, Allow: []string{world.addr.Addr().String() + "/32"}}
+	at, err := n.attach(ctx, id, int(sandbox), policy, false)
 	if err != nil {
 		return err
 	}
@@ -68,36 +70,30 @@ type world struct {
 	handle   *netlink.Handle
 }
 
-func (n *Network) probeServer() (*world, error) {
+func (n *Network) probeServer(ctx context.Context) (*world, error) {
 	ns, err := newNamespace()
 	if err != nil {
 		return nil, err
 	}
 	w := &world{ns: ns, handle: n.handle}
-	if err := n.connectWorld(w); err != nil {
+	if err := n.connectWorld(ctx, w); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
 	return w, nil
 }
 
-func (n *Network) connectWorld(w *world) error {
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = fmt.Sprintf("fsp%x", uint32(time.Now().UnixNano()))
-	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: inside, PeerNamespace: netlink.NsFd(w.ns)}
-	if err := n.handle.LinkAdd(veth); err != nil {
-		return fmt.Errorf("make veth pair: %w", err)
-	}
-	link, err := n.handle.LinkByName(attrs.Name)
+func (n *Network) connectWorld(ctx context.Context, w *world) error {
+	link, near, err := n.claimWorld(w)
 	if err != nil {
 		return err
 	}
 	w.link = link
-	near, far := probeWorld.Addr().Next(), probeWorld.Addr().Next().Next()
+	far := near.Next()
 	if err := up(n.handle, link, netip.PrefixFrom(near, 30)); err != nil {
 		return err
 	}
 	if err := inNamespace(int(n.host), func() error {
-		return enableSysctl(sysctl("net/ipv4/conf", attrs.Name, "forwarding"))
+		return enableSysctl(sysctl("net/ipv4/conf", link.Attrs().Name, "forwarding"))
 	}); err != nil {
 		return err
 	}
@@ -113,6 +109,9 @@ func (n *Network) connectWorld(w *world) error {
 	if err := up(h, peer, netip.PrefixFrom(far, 30)); err != nil {
 		return err
 	}
+	if err := errors.Join(awaitUp(ctx, h, peer), awaitUp(ctx, n.handle, link)); err != nil {
+		return err
+	}
 	return inNamespace(int(w.ns), func() error {
 		w.listener, err = net.Listen("tcp4", netip.AddrPortFrom(far, 0).String())
 		if err == nil {
@@ -120,6 +119,27 @@ func (n *Network) connectWorld(w *world) error {
 		}
 		return err
 	})
+}
+
+// claimWorld makes the pair of interfaces and returns the near one and its
+// address. As with sandboxes, the name that the kernel gives once is the claim.
+func (n *Network) claimWorld(w *world) (netlink.Link, netip.Addr, error) {
+	base := probeWorlds.Addr().As4()
+	for _, place := range rand.Perm(256 / slotAddresses) { //nolint:gosec // any order will do
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name = fmt.Sprintf("fsp%02x", place)
+		err := n.handle.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: inside, PeerNamespace: netlink.NsFd(w.ns)})
+		if errors.Is(err, unix.EEXIST) {
+			continue
+		}
+		if err != nil {
+			return nil, netip.Addr{}, fmt.Errorf("make veth pair: %w", err)
+		}
+		base[3] = byte(place * slotAddresses)
+		link, err := n.handle.LinkByName(attrs.Name)
+		return link, netip.AddrFrom4(base).Next(), err
+	}
+	return nil, netip.Addr{}, errors.New("too many probes are under way")
 }
 
 func (w *world) close() error {

@@ -114,6 +114,8 @@ func (n *Network) addSandboxRules(at *Attachment, allow []netip.Prefix) error {
 	add(family(expr.CmpOpNeq), verdict(expr.VerdictDrop))
 	add(source(own, false), verdict(expr.VerdictDrop))
 	add(established(), verdict(expr.VerdictAccept))
+	// Sandboxes of every installation, whatever their addresses.
+	add(nameStarts(expr.MetaKeyOIFNAME, expr.CmpOpEq), reject())
 	for _, resolver := range at.DNS {
 		for _, protocol := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
 			add(destination(netip.PrefixFrom(resolver, 32)), port(protocol, 53), verdict(expr.VerdictAccept))
