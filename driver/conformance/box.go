@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -62,6 +63,7 @@ func (e *Env) adopt(s driver.Sandbox) *box {
 type boxes struct {
 	mu    sync.Mutex
 	boxes []*box
+	dirs  []string // removed at the check's end
 }
 
 func connect(s driver.Sandbox, secret []byte) *guest.Client {
@@ -82,6 +84,10 @@ func (e *Env) cleanUp(ctx context.Context) error {
 		}
 	}
 	e.made.boxes = nil
+	for _, dir := range e.made.dirs {
+		errs = append(errs, os.RemoveAll(dir))
+	}
+	e.made.dirs = nil
 	return errors.Join(errs...)
 }
 

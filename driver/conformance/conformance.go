@@ -82,7 +82,7 @@ func Checks() []Check {
 	for _, group := range [][]Check{
 		probeChecks(), execChecks(), endChecks(), terminalChecks(), fileChecks(), treeChecks(),
 		portChecks(), insightChecks(), configureChecks(), flowChecks(), limitChecks(), networkChecks(),
-		isolationChecks(), lifecycleChecks(), recoveryChecks(), hostileChecks(),
+		isolationChecks(), lifecycleChecks(), recoveryChecks(), snapshotChecks(), hostileChecks(),
 	} {
 		all = append(all, group...)
 	}

@@ -111,11 +111,11 @@ func (n *Native) features(ctx context.Context, s *sandbox) ([]faas.Capability, e
 	yes := func(f faas.Feature, detail string) faas.Capability {
 		return faas.Capability{Feature: f, Available: true, Detail: detail}
 	}
-	no := func(f faas.Feature, reason, remedy string) faas.Capability {
-		return faas.Capability{Feature: f, Reason: reason, Remedy: remedy}
+	if err := client.Quiesce(ctx); err != nil { // no checkpoint may find a connection
+		return nil, err
 	}
-	const later = "this version of the native driver does not do it"
-	return []faas.Capability{
+	snapshots := n.snapshotCapabilities(ctx, s)
+	return append([]faas.Capability{
 		yes(faas.FeatureExec, ""), yes(faas.FeaturePTY, ""), yes(faas.FeatureFiles, ""), yes(faas.FeaturePorts, "through the agent"),
 		yes(faas.FeatureHostImage, ""), yes(faas.FeatureOCIImage, ""),
 		n.userNamespaceCapability(ctx),
@@ -128,8 +128,7 @@ func (n *Native) features(ctx context.Context, s *sandbox) ([]faas.Capability, e
 		n.egressCapability(ctx),
 		n.pauseCapability(ctx, s),
 		yes(faas.FeatureRecover, ""),
-		no(faas.FeatureSnapshotFS, later, ""), no(faas.FeatureSnapshotFull, later, ""), no(faas.FeatureFork, later, ""),
-	}, nil
+	}, snapshots...), nil
 }
 
 func (n *Native) userNamespaceCapability(ctx context.Context) faas.Capability {

@@ -215,6 +215,9 @@ const endOfTransmission = 4
 func (c *command) Message(t wire.FrameType, payload []byte) {
 	switch t {
 	case wire.FrameReset:
+		c.mu.Lock()
+		c.released = true // at once: a Quiesce must not wait for a client that is gone
+		c.mu.Unlock()
 		c.leave()
 		c.agent.own(func() {
 			c.release(net.ErrClosed)

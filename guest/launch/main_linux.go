@@ -107,6 +107,10 @@ func listen(path string) (int, error) {
 	if err != nil {
 		return -1, err
 	}
+	// Files that were saved of another sandbox hold the name of its socket.
+	if err := unix.Unlink(path); err != nil && err != unix.ENOENT {
+		return -1, err
+	}
 	old := unix.Umask(0o177)
 	err = unix.Bind(fd, &unix.SockaddrUnix{Name: path})
 	unix.Umask(old)
