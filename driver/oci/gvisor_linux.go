@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/faas-platform/faas"
@@ -37,7 +36,6 @@ type GVisor struct {
 	agent   agentLayer
 	spacer  string // layer that keeps gVisor from mounting over /tmp
 	shift   int
-	seccomp *specs.LinuxSeccomp
 	program string // runsc; empty: not installed
 
 	prober
@@ -106,9 +104,6 @@ func (g *GVisor) prepare() error {
 	}
 	if g.tree, g.treeErr = cgroup.Open(); g.treeErr != nil {
 		g.tree = nil
-	}
-	if g.seccomp, err = defaultSeccomp(); err != nil {
-		return err
 	}
 	name := g.opts.Program
 	if name == "" {
