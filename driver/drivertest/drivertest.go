@@ -112,15 +112,21 @@ func (s *suite) probe(t *testing.T) faas.Capabilities {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	caps := s.env.Driver.Probe(ctx)
-	if caps.Available {
-		return caps
+	if !caps.Available {
+		NotHere(t, caps)
 	}
+	return caps
+}
+
+// NotHere ends a test of a runtime that is not available: it is skipped, or
+// fails when FAAS_REQUIRE_RUNTIMES names the runtime.
+func NotHere(t testing.TB, caps faas.Capabilities) {
+	t.Helper()
 	required := strings.Split(os.Getenv("FAAS_REQUIRE_RUNTIMES"), ",")
 	if slices.Contains(required, string(caps.Runtime)) {
 		t.Fatalf("the required runtime %s is not available: %s (%s)", caps.Runtime, caps.Reason, caps.Remedy)
 	}
 	t.Skipf("SKIP %s all: %s (%s)", caps.Runtime, caps.Reason, caps.Remedy)
-	return caps
 }
 
 func (s *suite) run(t *testing.T, c conformance.Check, caps faas.Capabilities) {

@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -171,21 +173,28 @@ func (s *gvisorSandbox) Stats(ctx context.Context) (driver.Stats, error) {
 	return out, nil
 }
 
-// layerSize is what the writable layer's file takes on the host's disk.
+// layerSize is what the writable layer's file takes on the host's disk. The
+// file has no name: gVisor's process holds it open.
 func (s *gvisorSandbox) layerSize() int64 {
-	upper := filepath.Join(s.driver.work.path(s.id), "upper")
-	entries, err := os.ReadDir(upper)
+	upper := filepath.Join(s.driver.work.path(s.id), "upper") + string(filepath.Separator)
+	descriptors := "/proc/" + strconv.Itoa(s.process.id.PID) + "/fd"
+	entries, err := os.ReadDir(descriptors)
 	if err != nil {
 		return 0
 	}
-	var n int64
+	largest := int64(0) // descriptors may be copies of each other
 	for _, e := range entries {
+		path := filepath.Join(descriptors, e.Name())
+		target, err := os.Readlink(path)
+		if err != nil || !strings.HasPrefix(target, upper) {
+			continue
+		}
 		var st unix.Stat_t
-		if unix.Lstat(filepath.Join(upper, e.Name()), &st) == nil {
-			n += st.Blocks * 512
+		if unix.Stat(path, &st) == nil {
+			largest = max(largest, st.Blocks*512)
 		}
 	}
-	return n
+	return largest
 }
 
 // Pause stops every process of the sandbox, gVisor's own included.
