@@ -1,13 +1,13 @@
 package executor
 
 import (
-	"net/netip"
 	"path"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/network"
 )
 
 // Bounds of a request. What the kernel bounds anyway has the kernel's bound.
@@ -28,7 +28,6 @@ const (
 	MaxDiskMB        = 1 << 26
 	MinPIDs          = 8
 	MaxPIDs          = 1 << 22
-	MaxAllow         = 64 // networks of an egress policy
 	MaxOutputLimit   = 256 << 20
 	MaxLabels        = 64
 	maxLabelKey      = 128
@@ -242,26 +241,10 @@ func checkResources(req *faas.Request) error {
 }
 
 func checkNetwork(req *faas.Request) error {
-	n := &req.Network
-	switch n.Mode {
-	case "":
-		n.Mode = faas.NetworkNone
-	case faas.NetworkNone, faas.NetworkEgress:
-	default:
-		return faas.InvalidField("network", "mode %q is not one of none, egress", clip(string(n.Mode)))
+	if req.Network.Mode == "" && len(req.Network.Allow) == 0 {
+		req.Network.Mode = faas.NetworkNone
 	}
-	if n.Mode == faas.NetworkNone && len(n.Allow) > 0 {
-		return faas.InvalidField("network", "allow needs mode egress")
-	}
-	if len(n.Allow) > MaxAllow {
-		return faas.InvalidField("network", "%d networks in allow, at most %d are allowed", len(n.Allow), MaxAllow)
-	}
-	for _, cidr := range n.Allow {
-		if _, err := netip.ParsePrefix(cidr); err != nil {
-			return faas.InvalidField("network", "%q in allow is not a network in CIDR notation, such as 192.0.2.0/24 or 2001:db8::1/128", clip(cidr))
-		}
-	}
-	return nil
+	return network.CheckPolicy(req.Network)
 }
 
 func checkStreams(req *faas.Request) error {

@@ -70,10 +70,13 @@ func TestInvalidRequests(t *testing.T) {
 		"image as an option": {"image", func(r *faas.Request) { r.Image = "--privileged" }},
 		"unknown runtime":    {"runtime", func(r *faas.Request) { r.Runtime = "vmware" }},
 		"unknown mode":       {"mode", func(r *faas.Request) { r.Mode = "forever" }},
-		"unknown network":    {"network", func(r *faas.Request) { r.Network.Mode = "host" }},
-		"allow without mode": {"network", func(r *faas.Request) { r.Network.Allow = []string{"10.0.0.0/8"} }},
-		"allow without mask": {"network", func(r *faas.Request) {
-			r.Network = faas.NetworkPolicy{Mode: faas.NetworkEgress, Allow: []string{"10.0.0.1"}}
+		"unknown network":    {"network.mode", func(r *faas.Request) { r.Network.Mode = "host" }},
+		"allow without mode": {"network.allow", func(r *faas.Request) { r.Network.Allow = []string{"10.0.0.0/8"} }},
+		"allow a name": {"network.allow[1]", func(r *faas.Request) {
+			r.Network = faas.NetworkPolicy{Mode: faas.NetworkEgress, Allow: []string{"10.0.0.1", strings.Repeat("example.org", 100)}}
+		}},
+		"allow IPv6": {"network.allow[0]", func(r *faas.Request) {
+			r.Network = faas.NetworkPolicy{Mode: faas.NetworkEgress, Allow: []string{"2001:db8::/32"}}
 		}},
 		"bad project":        {"project", func(r *faas.Request) { r.Project = "A/B" }},
 		"bad id":             {"id", func(r *faas.Request) { r.ID = "exec-1" }},

@@ -62,7 +62,7 @@ func CheckPolicy(p faas.NetworkPolicy) error {
 		return nil
 	case faas.NetworkEgress:
 	default:
-		return faas.InvalidField("network.mode", "%q is neither %q nor %q", p.Mode, faas.NetworkNone, faas.NetworkEgress)
+		return faas.InvalidField("network.mode", "%.80q is neither %q nor %q", p.Mode, faas.NetworkNone, faas.NetworkEgress)
 	}
 	_, err := allowed(p)
 	return err
@@ -78,7 +78,7 @@ func allowed(p faas.NetworkPolicy) ([]netip.Prefix, error) {
 		if err != nil {
 			addr, addrErr := netip.ParseAddr(s)
 			if addrErr != nil {
-				return nil, faas.InvalidField(fmt.Sprintf("network.allow[%d]", i), "%q is not a CIDR such as 203.0.113.0/24", s)
+				return nil, faas.InvalidField(fmt.Sprintf("network.allow[%d]", i), "%.80q is not a CIDR such as 203.0.113.0/24", s)
 			}
 			prefix = netip.PrefixFrom(addr, addr.BitLen())
 		}

@@ -74,12 +74,16 @@ func (n *Network) ensureRules() error {
 	if err := c.AddSet(r.sandboxes, nil); err != nil {
 		return fmt.Errorf("declare map of sandboxes: %w", err)
 	}
-	for _, chain := range []*nftables.Chain{r.forward, r.input, r.postrouting} {
+	refused := &nftables.Chain{Table: r.table, Name: refusal}
+	for _, chain := range []*nftables.Chain{refused, r.forward, r.input, r.postrouting} {
 		c.AddChain(chain)
 		c.FlushChain(chain)
 	}
 	add := func(chain *nftables.Chain, exprs ...[]expr.Any) {
 		c.AddRule(&nftables.Rule{Table: n.set.table, Chain: chain, Exprs: join(exprs...)})
+	}
+	for _, exprs := range rejections() {
+		add(refused, exprs)
 	}
 	add(r.forward, []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
@@ -272,7 +276,23 @@ func verdict(kind expr.VerdictKind) []expr.Any {
 	return []expr.Any{&expr.Verdict{Kind: kind}}
 }
 
-// reject answers "administratively prohibited", on IPv4 and IPv6 alike.
+// refusal is the chain that answers what is refused.
+const refusal = "refusal"
+
 func reject() []expr.Any {
-	return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED}}
+	return []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: refusal}}
+}
+
+// rejections are the rules of the refusal chain: a connection is reset, since
+// the kernel sends only so many ICMP messages a second, and everything else is
+// answered "administratively prohibited".
+func rejections() [][]expr.Any {
+	return [][]expr.Any{
+		{
+			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+			&expr.Reject{Type: unix.NFT_REJECT_TCP_RST},
+		},
+		{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED}},
+	}
 }
