@@ -142,8 +142,10 @@ type Request struct {
 	AllowDegraded bool // accept a weaker substitute, named in Result.Degraded
 	CacheKey      string
 	CacheTTL      time.Duration
-	SnapshotID    string
-	BranchFrom    string
+	SnapshotID    string  // state to start from
+	BranchFrom    string  // the same, or an execution, branch (id or name) or instance to fork
+	InstanceID    string  // mode persistent: run in this one instead of a new one
+	Entropy       Entropy // of a start from a state; empty: EntropyReport
 	Labels        map[string]string
 }
 
