@@ -149,3 +149,14 @@ type Pooled interface {
 	// fails with KindFailedPrecondition for what cannot.
 	Adopt(ctx context.Context, s Sandbox, spec faas.Spec) error
 }
+
+// Fingerprinter is implemented by drivers whose Probe takes long enough to be
+// worth keeping its answer from one process to the next.
+type Fingerprinter interface {
+	// Fingerprint names the circumstances that the answer depends on, as far
+	// as they can be seen without trying anything (the programs and sockets
+	// that are used and when they changed, the user, the control group). It
+	// takes well under a millisecond and never fails: what cannot be seen is
+	// part of the answer.
+	Fingerprint() string
+}

@@ -143,11 +143,11 @@ func New(ctx context.Context, opts Options) (*Executor, error) {
 	e.counters.lost.Store(int64(store.Recovered().Lost))
 	e.ctx, e.stop = context.WithCancel(context.Background())
 	e.sweep(ctx)
-	e.probes = newProbes(e.ctx, opts.Drivers)
+	e.probes = newProbes(e.ctx, opts.Drivers, &probeCache{store: store, log: opts.Logger})
 	e.images = newImages(drivers)
 	e.reaper = newReaper(opts.Logger)
 	e.pool = pool.New(poolSource{e}, pool.Options{Logger: opts.Logger})
-	e.probes.refresh()
+	e.probes.begin()
 	e.tasks.Go(e.startPools)
 	return e, nil
 }

@@ -26,6 +26,7 @@ const (
 // at most one goroutine at a time; requests read the last answer.
 type probes struct {
 	ctx     context.Context
+	cache   *probeCache // nil: answers are kept in this process only
 	tasks   sync.WaitGroup
 	entries []*probe // in the order of faas.Runtimes
 }
@@ -38,8 +39,8 @@ type probe struct {
 	inflight chan struct{} // closed when the probe under way has answered; nil: none
 }
 
-func newProbes(ctx context.Context, drivers []driver.Driver) *probes {
-	p := &probes{ctx: ctx}
+func newProbes(ctx context.Context, drivers []driver.Driver, cache *probeCache) *probes {
+	p := &probes{ctx: ctx, cache: cache}
 	for _, d := range drivers {
 		p.entries = append(p.entries, &probe{driver: d})
 	}
@@ -58,9 +59,14 @@ func (p *probes) entry(runtime faas.Runtime) *probe {
 	return nil
 }
 
-// refresh starts a probe of every driver.
-func (p *probes) refresh() {
+// begin takes the answers of an earlier process that still hold, and starts a
+// probe of every other driver.
+func (p *probes) begin() {
 	for _, entry := range p.entries {
+		if kept := p.cache.recall(p.ctx, entry.driver); kept != nil {
+			entry.answer.Store(kept)
+			continue
+		}
 		p.start(entry)
 	}
 }
@@ -114,6 +120,7 @@ func (p *probes) run(entry *probe, done chan struct{}) {
 	if inTime {
 		close(done)
 	}
+	p.cache.keep(ctx, entry.driver, found)
 }
 
 // silent is what is said of a runtime whose probe does not answer.

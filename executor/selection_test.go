@@ -54,7 +54,7 @@ func chooser(t *testing.T, policy Policy, drivers ...*capable) *Executor {
 	for _, d := range drivers {
 		list = append(list, d)
 	}
-	e := &Executor{opts: Options{Policy: policy, Default: Defaults{}.withDefaults()}, probes: newProbes(ctx, list)}
+	e := &Executor{opts: Options{Policy: policy, Default: Defaults{}.withDefaults()}, probes: newProbes(ctx, list, nil)}
 	t.Cleanup(func() {
 		stop()
 		if err := e.probes.close(context.Background()); err != nil {
