@@ -79,6 +79,8 @@ type Retention struct {
 	Age   time.Duration // 0: 30 days
 	Count int           // 0: 100,000
 	Bytes int64         // of commands and results, kept output included; 0: 512 MiB
+	// ResultBytes bounds the results that mode cached keeps; 0: 512 MiB.
+	ResultBytes int64
 }
 
 // PoolOptions asks for warm sandboxes of one kind.

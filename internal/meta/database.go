@@ -45,17 +45,55 @@ var migrations = []string{
 		name  TEXT PRIMARY KEY,
 		value TEXT NOT NULL
 	) WITHOUT ROWID;`,
+	`CREATE TABLE instances (
+		id         TEXT PRIMARY KEY,
+		project    TEXT NOT NULL REFERENCES projects (name),
+		name       TEXT NOT NULL,
+		status     TEXT NOT NULL,
+		owner      TEXT NOT NULL,
+		sandbox_id TEXT NOT NULL,
+		labels     TEXT NOT NULL,
+		record     TEXT NOT NULL,
+		private    TEXT NOT NULL
+	);
+	CREATE INDEX instances_by_project ON instances (project, id);
+	CREATE UNIQUE INDEX instances_by_name ON instances (project, name) WHERE name <> '';
+	CREATE TABLE branches (
+		id         TEXT PRIMARY KEY,
+		project    TEXT NOT NULL REFERENCES projects (name),
+		name       TEXT NOT NULL,
+		head       TEXT NOT NULL,
+		created_at INTEGER NOT NULL,
+		updated_at INTEGER NOT NULL,
+		UNIQUE (project, name)
+	);
+	CREATE INDEX branches_by_head ON branches (head);
+	CREATE TABLE results (
+		key        TEXT PRIMARY KEY,
+		project    TEXT NOT NULL REFERENCES projects (name),
+		size       INTEGER NOT NULL,
+		created_at INTEGER NOT NULL,
+		expires_at INTEGER NOT NULL,
+		result     TEXT NOT NULL
+	);
+	CREATE INDEX results_by_age ON results (created_at, size);`,
 }
 
-// openDatabase opens the database file, which it makes when missing, and
-// brings it to this program's version.
-func openDatabase(ctx context.Context, path string) (*sql.DB, error) {
+// How often the database is synced: with the log's checkpoints, or with every
+// commit, which is for what is acknowledged as durable.
+const (
+	syncNormal = "NORMAL"
+	syncFull   = "FULL"
+)
+
+// connect opens the database file without looking into it.
+func connect(path, synchronous string, connections int) (*sql.DB, error) {
 	absolute, err := filepath.Abs(path)
 	if err != nil {
 		return nil, storeError("open the database", err)
 	}
 	query := url.Values{
-		"_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(NORMAL)", "foreign_keys(1)"},
+		"_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(" + synchronous + ")", "foreign_keys(1)"},
 		"_txlock": {"immediate"},
 	}
 	dsn := url.URL{Scheme: "file", Path: filepath.ToSlash(absolute), RawQuery: query.Encode()}
@@ -63,8 +101,18 @@ func openDatabase(ctx context.Context, path string) (*sql.DB, error) {
 	if err != nil {
 		return nil, storeError("open the database", err)
 	}
-	db.SetMaxOpenConns(4)
-	db.SetMaxIdleConns(4)
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	return db, nil
+}
+
+// openDatabase opens the database file, which it makes when missing, and
+// brings it to this program's version.
+func openDatabase(ctx context.Context, path string) (*sql.DB, error) {
+	db, err := connect(path, syncNormal, 4)
+	if err != nil {
+		return nil, err
+	}
 	if err := whileBusy(ctx, func() error { return migrate(ctx, db, path) }); err != nil {
 		db.Close()
 		return nil, err

@@ -1,9 +1,12 @@
-// Package meta keeps the platform's records: projects, executions and
-// settings, in SQLite, with an append-only journal before it.
+// Package meta keeps the platform's records: projects, executions, instances,
+// branches, cached results and settings, in SQLite, with an append-only
+// journal before it.
 //
 // # Durability
 //
-// No request waits for the database. Begin and End each append one line to a
+// What is acknowledged as durable (instances, branches) is synced to disk when
+// a call returns. Executions are many and short, and do not wait for the
+// database. Begin and End each append one line to a
 // journal file with one write(2) before they return; from then on the event
 // is in the kernel's page cache and survives the death of the process, though
 // not necessarily that of the machine. One goroutine per Store carries events
@@ -22,6 +25,7 @@ package meta
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -43,6 +47,8 @@ type Retention struct {
 	Age   time.Duration // 0: 30 days
 	Count int           // 0: 100,000
 	Bytes int64         // of kept results, output included; 0: 512 MiB
+	// ResultBytes bounds the cached results together; 0: 512 MiB.
+	ResultBytes int64
 }
 
 // Bounds of one record. What exceeds them is cut, and marked as cut.
@@ -59,6 +65,7 @@ const maintenanceInterval = time.Minute
 // Store is the open metadata of one data directory.
 type Store struct {
 	db        *sql.DB
+	durable   *sql.DB // the same database, every commit synced
 	journal   *journal
 	writer    *writer
 	log       *slog.Logger
@@ -94,9 +101,14 @@ func Open(ctx context.Context, dir string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{db: db, log: opts.Logger, retention: opts.Retention.withDefaults()}
-	if s.journal, err = openJournal(journals); err != nil {
+	durable, err := connect(filepath.Join(dir, "meta.db"), syncFull, 1)
+	if err != nil {
 		db.Close()
+		return nil, err
+	}
+	s := &Store{db: db, durable: durable, log: opts.Logger, retention: opts.Retention.withDefaults()}
+	if s.journal, err = openJournal(journals); err != nil {
+		s.closeDatabase() //nolint:errcheck // the first error counts
 		return nil, err
 	}
 	err = whileBusy(ctx, func() (err error) {
@@ -106,7 +118,7 @@ func Open(ctx context.Context, dir string, opts Options) (*Store, error) {
 	})
 	if err != nil {
 		s.journal.discard()
-		db.Close()
+		s.closeDatabase() //nolint:errcheck // the first error counts
 		return nil, err
 	}
 	s.writer = newWriter(db, s.journal, s.log)
@@ -126,6 +138,9 @@ func (r Retention) withDefaults() Retention {
 	}
 	if r.Bytes <= 0 {
 		r.Bytes = 512 << 20
+	}
+	if r.ResultBytes <= 0 {
+		r.ResultBytes = 512 << 20
 	}
 	return r
 }
@@ -186,6 +201,9 @@ func (s *Store) maintain(ctx context.Context) {
 		if err := prune(ctx, s.db, s.retention, time.Now()); err != nil && ctx.Err() == nil {
 			s.log.Warn("removing old executions failed", "error", err)
 		}
+		if err := pruneResults(ctx, s.db, s.retention.ResultBytes, time.Now()); err != nil && ctx.Err() == nil {
+			s.log.Warn("removing old cached results failed", "error", err)
+		}
 	}
 }
 
@@ -202,7 +220,7 @@ func (s *Store) Close(ctx context.Context) error {
 		} else {
 			s.journal.release()
 		}
-		err := s.db.Close()
+		err := s.closeDatabase()
 		if flushed != nil {
 			s.closeErr = flushed
 		} else if err != nil {
@@ -211,6 +229,8 @@ func (s *Store) Close(ctx context.Context) error {
 	})
 	return s.closeErr
 }
+
+func (s *Store) closeDatabase() error { return errors.Join(s.durable.Close(), s.db.Close()) }
 
 // storeError wraps a failure of the disk or the database.
 func storeError(op string, err error) error {
