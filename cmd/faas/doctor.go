@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -79,8 +78,8 @@ func probe(ctx context.Context, cfg *config.Loaded) ([]faas.Capabilities, error)
 	return found, ctx.Err()
 }
 
-// everyRuntime puts the runtimes into their order, and those that this build
-// has no driver for beside the others.
+// everyRuntime puts the runtimes into their order, and those that the policy
+// leaves out beside the others.
 func everyRuntime(found []faas.Capabilities) []faas.Capabilities {
 	var all []faas.Capabilities
 	for _, name := range faas.Runtimes() {
@@ -91,7 +90,7 @@ func everyRuntime(found []faas.Capabilities) []faas.Capabilities {
 		}
 		all = append(all, faas.Capabilities{
 			Runtime: name, Features: []faas.Capability{}, ProbedAt: time.Now().UTC(),
-			Reason: "this program has no driver for it on " + runtime.GOOS + ", or the policy does not allow it",
+			Reason: "the configuration does not allow it", Remedy: "name it in policy.allowed",
 		})
 	}
 	return all

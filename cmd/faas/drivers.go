@@ -29,7 +29,7 @@ var portable = []opener{{faas.RuntimeDocker, func(cfg *config.Loaded, log *slog.
 // is there as unavailable, with the reason.
 func drivers(cfg *config.Loaded, log *slog.Logger, wanted faas.Runtime) []driver.Driver {
 	var opened []driver.Driver
-	for _, o := range slices.Concat(native, portable) {
+	for _, o := range openers() {
 		if wanted != "" && wanted != faas.RuntimeAuto && wanted != o.runtime {
 			continue
 		}
@@ -43,6 +43,17 @@ func drivers(cfg *config.Loaded, log *slog.Logger, wanted faas.Runtime) []driver
 		opened = append(opened, d)
 	}
 	return opened
+}
+
+// openers lists every runtime, those without a driver in this build too.
+func openers() []opener {
+	all := slices.Concat(native, portable)
+	for _, name := range faas.Runtimes() {
+		if !slices.ContainsFunc(all, func(o opener) bool { return o.runtime == name }) {
+			all = append(all, opener{name, func(*config.Loaded, *slog.Logger) (driver.Driver, error) { return absent{name}, nil }})
+		}
+	}
+	return all
 }
 
 func closeDrivers(opened []driver.Driver) error {

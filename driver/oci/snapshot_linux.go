@@ -286,6 +286,9 @@ func innerID(pid int) (int, bool) {
 	return 0, false
 }
 
+// criuAnswers bounds what an installed CRIU may take to say its version.
+const criuAnswers = 3 * time.Second
+
 // criuTool finds a CRIU that is new enough.
 func (n *Native) criuTool(ctx context.Context) (*criu.Tool, error) {
 	remedy := "install CRIU 4.2.1 or newer; see docs/platforms.md"
@@ -306,7 +309,9 @@ func (n *Native) criuTool(ctx context.Context) (*criu.Tool, error) {
 		return n.criuFound, nil
 	}
 	tool := &criu.Tool{Path: path}
-	version, err := tool.Version(ctx)
+	asking, cancel := context.WithTimeout(ctx, criuAnswers)
+	defer cancel()
+	version, err := tool.Version(asking)
 	if err != nil {
 		return nil, &faas.Error{Kind: faas.KindCapabilityUnavailable, Detail: "the installed CRIU does not answer", Remedy: remedy, Err: err}
 	}
