@@ -277,14 +277,6 @@ func (s *Store) thaw(ctx context.Context, id string) error {
 	return syncDir(s.path(id))
 }
 
-// Problem is something wrong with a snapshot's bytes.
-type Problem struct {
-	SnapshotID string `json:"snapshot_id"`
-	Tier       string `json:"tier"`           // hot or cold
-	Path       string `json:"path,omitempty"` // of the file that is concerned
-	Detail     string `json:"detail"`
-}
-
 // Verify reads everything that a snapshot of its own holds and compares it
 // with the digests taken when it was archived. A snapshot without a cold copy
 // gets one first: from then on its bytes can be compared.

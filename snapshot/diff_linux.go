@@ -6,25 +6,6 @@ import (
 	"slices"
 )
 
-// Change is one path that differs between two trees.
-type Change struct {
-	Path   string     `json:"path"` // absolute, as seen inside
-	Change ChangeKind `json:"change"`
-	// Sizes in bytes before and after; 0 for what is no regular file.
-	OldSize int64 `json:"old_size_bytes"`
-	NewSize int64 `json:"new_size_bytes"`
-}
-
-// ChangeKind says how a path differs.
-type ChangeKind string
-
-// The kinds of change.
-const (
-	Added   ChangeKind = "added"
-	Changed ChangeKind = "changed"
-	Removed ChangeKind = "removed"
-)
-
 // Diff lists how the tree of the layers to differs from that of from, sorted
 // by path. Both are stacks of directories, topmost first, image layers
 // included; what they share at the bottom is not read.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -15,8 +16,8 @@ import (
 // instead of one request after the other.
 const syncers = 8
 
-// syncTree syncs every file and directory below dir and returns the sum of
-// the files' sizes.
+// syncTree syncs every file and directory below dir and returns how many bytes
+// the files take: holes take none.
 func syncTree(ctx context.Context, dir string) (int64, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(syncers)
@@ -34,7 +35,7 @@ func syncTree(ctx context.Context, dir string) (int64, error) {
 			if err != nil {
 				return err
 			}
-			size += info.Size()
+			size += taken(info)
 			group.Go(func() error { return syncPath(path) })
 		case entry.IsDir():
 			group.Go(func() error { return syncPath(path) })
@@ -42,6 +43,31 @@ func syncTree(ctx context.Context, dir string) (int64, error) {
 		return nil
 	})
 	return size, errors.Join(err, group.Wait())
+}
+
+// treeSize sums the sizes of the files below dir.
+func treeSize(dir string) (int64, error) {
+	var size int64
+	err := filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		info, err := entry.Info()
+		if err == nil {
+			size += taken(info)
+		}
+		return err
+	})
+	return size, err
+}
+
+// taken is what a file takes of the disk, at most its size: the last block of
+// a small file is not all its own.
+func taken(info fs.FileInfo) int64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return min(info.Size(), st.Blocks*512)
+	}
+	return info.Size()
 }
 
 func syncPath(path string) error {

@@ -50,11 +50,13 @@ func (s *Store) lease(id, holder string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, holder), os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	return f.Close()
+	return os.WriteFile(filepath.Join(dir, holder), []byte(s.name), 0o600)
+}
+
+// foreign says whether another process that lives took a lease.
+func (s *Store) foreign(id, holder string) bool {
+	owner, err := os.ReadFile(filepath.Join(s.dir, dirLeases, id, holder))
+	return err == nil && len(owner) > 0 && string(owner) != s.name && s.ownerAlive(string(owner))
 }
 
 // Release ends the lease. It may be called more than once.
@@ -72,6 +74,19 @@ func (l *Lease) release() error {
 	return errors.Join(errs...)
 }
 
+// ReleaseHolder ends every lease of a holder, those of earlier processes
+// included.
+func (s *Store) ReleaseHolder(holder string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found, err := filepath.Glob(filepath.Join(s.dir, dirLeases, "*", holder))
+	errs := []error{err}
+	for _, path := range found {
+		errs = append(errs, s.endLease(filepath.Base(filepath.Dir(path)), holder))
+	}
+	return errors.Join(errs...)
+}
+
 func (s *Store) endLease(id, holder string) error {
 	err := ignoreMissing(os.Remove(filepath.Join(s.dir, dirLeases, id, holder)))
 	if err != nil {
@@ -85,8 +100,9 @@ func (s *Store) leased(id string) bool {
 	return err == nil && len(entries) > 0
 }
 
-// Sweep ends the leases of holders that keep does not name, and removes what
-// is not needed then: what a crash between two steps of a removal left.
+// Sweep ends the leases of holders that keep does not name and that no other
+// living process has, and removes what is not needed then: what a crash
+// between two steps of a removal left.
 func (s *Store) Sweep(keep func(holder string) bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,7 +112,7 @@ func (s *Store) Sweep(keep func(holder string) bool) error {
 		holders, err := os.ReadDir(filepath.Join(s.dir, dirLeases, snap.Name()))
 		errs = append(errs, err)
 		for _, h := range holders {
-			if !keep(h.Name()) {
+			if !keep(h.Name()) && !s.foreign(snap.Name(), h.Name()) {
 				errs = append(errs, s.endLease(snap.Name(), h.Name()))
 			}
 		}

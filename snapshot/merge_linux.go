@@ -16,29 +16,6 @@ import (
 	"github.com/faas-platform/faas"
 )
 
-// Strategy says what a merge does with changes that branches do not share.
-type Strategy string
-
-// The strategies.
-const (
-	// Union takes every branch's changes and refuses when two changed one
-	// path differently.
-	Union Strategy = "union"
-	// Intersection keeps the changes that all branches made alike.
-	Intersection Strategy = "intersection"
-	// Latest takes every branch's changes; where two differ the newer branch
-	// wins.
-	Latest Strategy = "latest"
-)
-
-// Conflict is a path that branches changed differently.
-type Conflict struct {
-	Path string `json:"path"`
-	// Branches are the indices of the branches that changed it, in the order
-	// in which Merge was given them.
-	Branches []int `json:"branches"`
-}
-
 // Merge writes into the empty directory to the overlay layer that, on top of
 // base, is the three-way merge of the branches. Base and branches are stacks
 // of layers, topmost first; the branches come oldest first. The conflicts are

@@ -21,9 +21,11 @@
 //
 // # Lineage and deletion
 //
-// Every snapshot names its parent. Remove refuses while others descend from a
-// snapshot. Whoever uses a snapshot's files holds a lease on it; the files of
-// a removed snapshot go when its last lease does.
+// Every snapshot names its parent: the state that came before it. Remove
+// refuses while others descend from a snapshot. What its layer lies on is
+// another matter: a sandbox that was saved twice has both layers on what it
+// was started from. The files of a removed snapshot stay for as long as
+// another's layers name them, or someone who uses them holds a lease.
 package snapshot
 
 import (
@@ -47,7 +49,11 @@ type Manifest struct {
 	Image       string            `json:"image"`
 	ImageDigest string            `json:"image_digest"`
 	CreatedAt   time.Time         `json:"created_at"`
-	SizeBytes   int64             `json:"size_bytes"` // of its own files, as a reader sees them
+	SizeBytes   int64             `json:"size_bytes"`             // of its own files, as a reader sees them
+	MemoryBytes int64             `json:"memory_bytes,omitempty"` // of them, those of its memory part
+	// Hidden ones are in nobody's list: states that instances were stopped in
+	// or forked from. Whoever made one removes it with Drop.
+	Hidden bool `json:"hidden,omitempty"`
 	// Layers names the snapshots whose fs parts are stacked above the image,
 	// topmost first, this one included.
 	Layers []string `json:"layers"`

@@ -41,14 +41,9 @@ type Store struct {
 	name  string   // the owner's
 	cold  *chunk.Store
 
-	mu   sync.RWMutex
-	byID map[string]*Manifest // committed and not removed
-}
-
-// Options configures a Store.
-type Options struct {
-	Logger *slog.Logger // nil: discard
-	Cold   *chunk.Store // nil: snapshots are only hot
+	mu     sync.RWMutex
+	byID   map[string]*Manifest // committed and not removed
+	loaded time.Time            // the directory's when byID was read
 }
 
 // Open opens or makes a store and removes what dead processes left aside.
@@ -133,9 +128,30 @@ func (s *Store) sweepTrash() error {
 	return errors.Join(errs...)
 }
 
+// refresh reads the manifests again when another process has added or removed
+// some.
+func (s *Store) refresh() {
+	st, err := os.Stat(filepath.Join(s.dir, dirSnapshots))
+	s.mu.RLock()
+	same := err == nil && st.ModTime().Equal(s.loaded)
+	s.mu.RUnlock()
+	if same {
+		return
+	}
+	if err := s.Reload(); err != nil {
+		s.log.Error("the snapshots cannot be listed; those known before are shown", "error", err)
+	}
+}
+
 // Reload reads every manifest again. Another process that shares the store
 // may have added or removed some.
 func (s *Store) Reload() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	dir, err := os.Stat(filepath.Join(s.dir, dirSnapshots))
+	if err != nil {
+		return err
+	}
 	entries, err := os.ReadDir(filepath.Join(s.dir, dirSnapshots))
 	if err != nil {
 		return err
@@ -152,9 +168,7 @@ func (s *Store) Reload() error {
 		}
 		found[m.ID] = m
 	}
-	s.mu.Lock()
-	s.byID = found
-	s.mu.Unlock()
+	s.byID, s.loaded = found, dir.ModTime()
 	return nil
 }
 
@@ -190,17 +204,31 @@ type Draft struct {
 	dir      string
 }
 
-// Begin starts a snapshot. The manifest's id, time and layers are filled in;
-// the layers are those of the parent below this one.
+// Begin starts a snapshot whose layer lies on its parent's.
 func (s *Store) Begin(m Manifest) (*Draft, error) {
-	m.ID, m.Version, m.CreatedAt = faas.NewID(faas.PrefixSnapshot), formatVersion, time.Now().UTC()
-	m.Layers = []string{m.ID}
 	if m.ParentID != "" {
-		parent, err := s.get(m.Project, m.ParentID)
-		if err != nil {
+		if _, err := s.Get(m.Project, m.ParentID); err != nil {
 			return nil, err
 		}
-		m.Layers = append(m.Layers, parent.Layers...)
+	}
+	return s.BeginOn(m, m.ParentID)
+}
+
+// BeginOn starts a snapshot whose layer lies on those of base, or on the image
+// when base is empty. The manifest's id, time and layers are filled in. A base
+// that was removed serves for as long as its files are there.
+func (s *Store) BeginOn(m Manifest, base string) (*Draft, error) {
+	m.ID, m.Version, m.CreatedAt = faas.NewID(faas.PrefixSnapshot), formatVersion, time.Now().UTC()
+	m.Layers = []string{m.ID}
+	if base != "" {
+		below, err := s.readManifest(base)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && below.Project != m.Project {
+			err = noSnapshot(base)
+		}
+		if err != nil {
+			return nil, storeError("begin snapshot", err)
+		}
+		m.Layers = append(m.Layers, below.Layers...)
 	}
 	d := &Draft{Manifest: m, store: s, dir: filepath.Join(s.dir, dirStaging, s.name, m.ID)}
 	for _, part := range []string{partFS, partMemory} {
@@ -234,6 +262,9 @@ func (d *Draft) commit(ctx context.Context) (*Manifest, error) {
 	}
 	m := d.Manifest
 	m.SizeBytes = size
+	if m.MemoryBytes, err = treeSize(d.Memory()); err != nil {
+		return nil, err
+	}
 	if err := writeDurably(filepath.Join(d.dir, fileManifest), m); err != nil {
 		return nil, err
 	}
@@ -242,8 +273,13 @@ func (d *Draft) commit(ctx context.Context) (*Manifest, error) {
 	s := d.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if m.ParentID != "" && s.byID[m.ParentID] == nil {
+	if m.ParentID != "" && (s.byID[m.ParentID] == nil || s.removed(m.ParentID)) {
 		return nil, faas.Errorf(faas.KindConflict, "its parent %s was removed meanwhile", m.ParentID)
+	}
+	for _, layer := range m.Layers[1:] {
+		if _, err := os.Stat(s.path(layer)); err != nil {
+			return nil, faas.Errorf(faas.KindConflict, "the layer %s that it lies on was removed meanwhile: %w", layer, err)
+		}
 	}
 	if err := os.Rename(d.dir, s.path(m.ID)); err != nil {
 		return nil, err
@@ -260,8 +296,8 @@ func (d *Draft) Abort() error { return removeAll(d.dir) }
 
 // Get returns a project's snapshot.
 func (s *Store) Get(project, id string) (*Manifest, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	m, err := s.get(project, id)
 	if err != nil {
 		return nil, err
@@ -269,22 +305,53 @@ func (s *Store) Get(project, id string) (*Manifest, error) {
 	return clone(m), nil
 }
 
+// get finds a snapshot, also one that another process has just made or
+// removed; the caller holds mu.
 func (s *Store) get(project, id string) (*Manifest, error) {
+	if !faas.ValidID(faas.PrefixSnapshot, id) {
+		return nil, noSnapshot(id)
+	}
 	m := s.byID[id]
 	if m == nil || m.Project != project {
-		return nil, faas.Errorf(faas.KindNotFound, "there is no snapshot %s", id)
+		found, err := s.readManifest(id)
+		if err != nil || found.Project != project {
+			return nil, noSnapshot(id)
+		}
+		m = found
 	}
+	if s.removed(id) {
+		delete(s.byID, id)
+		return nil, noSnapshot(id)
+	}
+	s.byID[id] = m
 	return m, nil
 }
 
+func noSnapshot(id string) error {
+	if len(id) > 64 {
+		id = id[:64] + "…"
+	}
+	return faas.Errorf(faas.KindNotFound, "there is no snapshot %s", id)
+}
+
 // List returns a project's snapshots that match, oldest first; a nil match
-// takes all.
+// takes all. Hidden ones are not in it.
 func (s *Store) List(project string, match func(*Manifest) bool) []*Manifest {
+	return s.list(func(m *Manifest) bool {
+		return !m.Hidden && m.Project == project && (match == nil || match(m))
+	})
+}
+
+// Hidden returns the hidden snapshots of every project, oldest first.
+func (s *Store) Hidden() []*Manifest { return s.list(func(m *Manifest) bool { return m.Hidden }) }
+
+func (s *Store) list(match func(*Manifest) bool) []*Manifest {
+	s.refresh()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	var list []*Manifest
 	for _, m := range s.byID {
-		if m.Project == project && (match == nil || match(m)) {
+		if match(m) {
 			list = append(list, clone(m))
 		}
 	}
@@ -307,74 +374,6 @@ func (s *Store) Annotate(project, id string, change func(*Annotations)) (*Manife
 	}
 	s.byID[id] = changed
 	return clone(changed), nil
-}
-
-// Remove removes a snapshot, with all that descend from it when cascade is
-// set; without, it refuses with KindConflict while there are any. It returns
-// the ids that it removed. Files in use stay until their leases end.
-func (s *Store) Remove(project, id string, cascade bool) ([]string, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, err := s.get(project, id); err != nil {
-		return nil, err
-	}
-	family := s.descendants(id)
-	if len(family) > 0 && !cascade {
-		return nil, &faas.Error{
-			Kind: faas.KindConflict, Op: "remove snapshot " + id,
-			Detail: fmt.Sprintf("%d snapshots descend from it: %s", len(family), strings.Join(family[:min(len(family), 5)], ", ")),
-			Remedy: "remove those first, or ask for cascade",
-		}
-	}
-	// Children first: whatever a crash leaves is a whole tree.
-	removed := append([]string{id}, family...)
-	slices.Reverse(removed)
-	for i, victim := range removed {
-		if err := s.discard(victim); err != nil {
-			return removed[:i], storeError("remove snapshot "+victim, err)
-		}
-		delete(s.byID, victim)
-	}
-	return removed, nil
-}
-
-// descendants lists what descends from a snapshot, parents before children.
-func (s *Store) descendants(id string) []string {
-	children := map[string][]string{}
-	for _, m := range s.byID {
-		if m.ParentID != "" {
-			children[m.ParentID] = append(children[m.ParentID], m.ID)
-		}
-	}
-	var list []string
-	for queue := []string{id}; len(queue) > 0; queue = queue[1:] {
-		next := children[queue[0]]
-		slices.Sort(next)
-		list = append(list, next...)
-		queue = append(queue, next...)
-	}
-	return list
-}
-
-// discard takes a snapshot out of sight for good and, unless a lease holds
-// them, its files with it.
-func (s *Store) discard(id string) error {
-	if err := writeDurably(filepath.Join(s.path(id), fileRemoved), time.Now().UTC()); err != nil {
-		return err
-	}
-	return s.reap(id)
-}
-
-// reap removes the files of a removed snapshot that nobody uses.
-func (s *Store) reap(id string) error {
-	if !s.removed(id) || s.leased(id) {
-		return nil
-	}
-	trash := filepath.Join(s.dir, dirTrash, id)
-	if err := os.Rename(s.path(id), trash); err != nil {
-		return ignoreMissing(err)
-	}
-	return errors.Join(ignoreMissing(os.Remove(filepath.Join(s.dir, dirLeases, id))), removeAll(trash))
 }
 
 func clone(m *Manifest) *Manifest {
