@@ -17,10 +17,15 @@ import (
 const (
 	platformDir = "/.faas" // the host's, not writable inside
 	agentPath   = platformDir + "/faas-agent"
-	keptLayer   = platformDir + "/rw" // mount of the writable layer
+	keptLayer   = platformDir + "/rw"  // mount of the writable layer
+	memoryDir   = platformDir + "/mem" // mount of the memory that it shares with other restores; empty in one that was not restored
 	socketPath  = "/run/faas/agent.sock"
 	secretPath  = "/run/faas/secret" // the agent reads and removes it
 )
+
+// layerPrefix starts the name of an agent's layer. It changes with what such a
+// layer holds besides the agent: one that exists is never touched.
+const layerPrefix = "layer-2-"
 
 // devices are the nodes of /dev, by minor number: all of major 1, but tty of 5.
 var devices = []struct {
@@ -54,7 +59,7 @@ func installAgent(dir string, shift int) (agentLayer, error) {
 		return agentLayer{}, err
 	}
 	layer := agentLayer{
-		Dir:   filepath.Join(dir, digest, "layer-"+strconv.Itoa(shift)),
+		Dir:   filepath.Join(dir, digest, layerPrefix+strconv.Itoa(shift)),
 		Agent: path, Digest: digest,
 	}
 	if _, err := os.Stat(layer.Dir); err == nil {
@@ -98,8 +103,10 @@ func fillAgentLayer(dir, agent string, shift int) error {
 	}
 	// What follows stays the host's: the sandbox's root may not change it.
 	platform := filepath.Join(dir, platformDir)
-	if err := os.MkdirAll(filepath.Join(dir, keptLayer), 0o755); err != nil {
-		return err
+	for _, d := range []string{keptLayer, memoryDir} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			return err
+		}
 	}
 	return placeAgent(agent, filepath.Join(platform, filepath.Base(agentPath)))
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/driver/oci/criu"
 	"github.com/faas-platform/faas/image"
 )
 
@@ -138,7 +140,17 @@ func (n *Native) mounts(spec faas.Spec, root *image.RootFS, ids idMap) []specs.M
 	if root.Host != nil {
 		out = append(out, hostMounts(root.Host)...)
 	}
+	if n.sharesMemory() {
+		out = append(out, specs.Mount{Destination: memoryDir, Type: "bind", Source: filepath.Join(n.opts.Dir, emptyDir),
+			Options: []string{"bind", "ro", "nosuid", "nodev"}})
+	}
 	return out
+}
+
+// sharesMemory says whether sandboxes have a place where restores of one
+// snapshot share their memory: those that CRIU can save do.
+func (n *Native) sharesMemory() bool {
+	return os.Geteuid() == 0 && criu.SharesMemory() && n.launcher.name() == LauncherBuiltin
 }
 
 func (n *Native) deviceMounts() []specs.Mount {

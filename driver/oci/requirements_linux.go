@@ -95,7 +95,7 @@ func (s *sandbox) mappedHostFiles() (map[string]string, error) {
 	}
 	var targets []string
 	for _, m := range s.record.Mounts {
-		if m.Type == "overlay" || m.Type == "bind" && m.Destination != "/dev" {
+		if m.Type == "overlay" || m.Type == "bind" && m.Destination != "/dev" && m.Destination != memoryDir {
 			targets = append(targets, m.Destination)
 		}
 	}

@@ -91,7 +91,7 @@ func (n *Native) CheckRestore(ctx context.Context, from driver.State) error {
 
 // agentOf finds the layer of the agent that a state maps.
 func (n *Native) agentOf(digest string) (string, error) {
-	dir := filepath.Join(n.opts.Dir, agentsDir, digest, "layer-"+strconv.Itoa(n.shift))
+	dir := filepath.Join(n.opts.Dir, agentsDir, digest, layerPrefix+strconv.Itoa(n.shift))
 	if _, err := os.Stat(dir); err != nil || digest == "" {
 		return "", faas.Errorf(faas.KindFailedPrecondition,
 			"the snapshot needs the guest agent %.12s, which this installation does not have", digest)
@@ -111,6 +111,11 @@ func (n *Native) restoreAll(ctx context.Context, s *sandbox, ids idMap, from dri
 		return err
 	}
 	config := n.configure(spec, root, ids)
+	for i := range config.Mounts {
+		if m := &config.Mounts[i]; m.Destination == memoryDir {
+			m.Source = filepath.Join(from.Memory, heapDir)
+		}
+	}
 	if err := s.update(func(r *record) { r.Mounts, r.Agent = config.Mounts, from.Requires.Agent }); err != nil {
 		return err
 	}

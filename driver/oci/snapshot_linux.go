@@ -23,10 +23,12 @@ import (
 )
 
 const (
-	// imagesDir and tmpfsDir are in the memory part of a full snapshot:
-	// CRIU's images, and the files of each tmpfs that the sandbox has.
+	// These are in the memory part of a full snapshot: CRIU's images, the
+	// files of each tmpfs that the sandbox has, and the memory that all
+	// restores share.
 	imagesDir = "images"
 	tmpfsDir  = "tmpfs"
+	heapDir   = "heap"
 	// ghostLimit is the size in bytes of the largest file without a name that
 	// is saved with the processes that hold it open.
 	ghostLimit = 1 << 30
@@ -142,10 +144,37 @@ func (s *sandbox) saveAll(ctx context.Context, files, memory string) (driver.Sav
 	if !started.IsZero() {
 		saved.Pause = time.Since(started)
 	}
+	if err == nil {
+		err = s.share(memory)
+	}
 	if err != nil {
 		return saved, err
 	}
 	return s.describe(saved, faas.SnapshotFull, stopped)
+}
+
+// share moves the saved memory to where restores share it. The source runs on
+// already.
+func (s *sandbox) share(memory string) error {
+	heap := filepath.Join(memory, heapDir)
+	// Readable by restored processes, which must know a file's name.
+	if err := os.Mkdir(heap, 0o711); err != nil { //nolint:gosec
+		return err
+	}
+	earlier := ""
+	for _, m := range s.record.Mounts {
+		if m.Destination == memoryDir {
+			earlier = m.Source
+		}
+	}
+	if earlier == "" {
+		return nil
+	}
+	_, err := criu.Share(criu.Sharing{
+		Images: filepath.Join(memory, imagesDir), Files: heap, Mount: memoryDir, Key: externalKey(memoryDir),
+		Earlier: earlier, Skip: func(pid int) bool { return pid == 1 },
+	})
+	return err
 }
 
 // saveStopped runs while the processes are stopped.

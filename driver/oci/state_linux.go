@@ -22,6 +22,7 @@ const (
 	sandboxesDir = "sandboxes"
 	ownersDir    = "owners"
 	agentsDir    = "agents"
+	emptyDir     = "empty" // what a sandbox that was not restored has for shared memory
 	recordFile   = "state.json"
 	lockSuffix   = ".lock"
 	// newPrefix and goingPrefix mark directories that are about to become a
@@ -61,7 +62,7 @@ type workspace struct {
 func openWorkspace(dir string) (*workspace, error) {
 	// Others may pass through, not look: OCI programs reach a sandbox's root
 	// as a user that is nobody here.
-	for _, sub := range []string{sandboxesDir, ownersDir, agentsDir} {
+	for _, sub := range []string{sandboxesDir, ownersDir, agentsDir, emptyDir} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o711); err != nil { //nolint:gosec
 			return nil, err
 		}
