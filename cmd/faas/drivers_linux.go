@@ -19,7 +19,9 @@ var native = []opener{
 		if err != nil {
 			return nil, err
 		}
-		return oci.NewGVisor(oci.GVisorOptions{Dir: filepath.Join(cfg.Data.Dir, "gvisor"), Images: images, Logger: log})
+		opts := oci.GVisorOptions{Dir: filepath.Join(cfg.Data.Dir, "gvisor"), Images: images, Logger: log}
+		opts.Network, opts.NetworkError = network.New(networkOptions(cfg, faas.RuntimeGVisor, log))
+		return oci.NewGVisor(opts)
 	}},
 	{faas.RuntimeNative, func(cfg *config.Loaded, log *slog.Logger) (driver.Driver, error) {
 		images, err := openImages(cfg, log)

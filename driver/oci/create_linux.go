@@ -116,7 +116,7 @@ func (n *Native) check(spec faas.Spec) error {
 	if err := checkSpec(spec); err != nil {
 		return err
 	}
-	return n.checkNetwork(spec)
+	return n.egress().check(spec)
 }
 
 // hostnamePattern is what the kernel takes of what the network allows.
@@ -178,7 +178,7 @@ func (s *sandbox) configure(ctx context.Context, env map[string]string) error {
 	spec := s.spec()
 	_, err := client.Configure(ctx, guest.Configuration{Env: env, Identity: &guest.Identity{
 		ID: spec.ID, Project: spec.Project, Hostname: hostname(spec), Labels: spec.Labels,
-	}, Network: s.resolvers()})
+	}, Network: resolvers(s.attachment())})
 	return err
 }
 

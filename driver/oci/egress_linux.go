@@ -7,13 +7,25 @@ import (
 	"os"
 	"strconv"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/guest"
 	"github.com/faas-platform/faas/network"
 )
 
-// noEgress says why there is no network, with the reason of the error
-// that network.New or its probe gave, and what to do about it.
+// egress is how a driver connects its sandboxes.
+type egress struct {
+	network *network.Network // nil: it cannot
+	why     error            // of that
+}
+
+func (n *Native) egress() egress { return egress{n.opts.Network, n.opts.NetworkError} }
+
+func (g *GVisor) egress() egress { return egress{g.opts.Network, g.opts.NetworkError} }
+
+// noEgress says why there is no network, with the reason of the error that
+// network.New or its probe gave, and what to do about it.
 func noEgress(err error) faas.Capability {
 	c := faas.Capability{Feature: faas.FeatureNetworkEgress, Reason: "this driver was opened without networks",
 		Remedy: "open it with Options.Network"}
@@ -28,16 +40,16 @@ func noEgress(err error) faas.Capability {
 	return c
 }
 
-// checkNetwork refuses networks that cannot be had.
-func (n *Native) checkNetwork(spec faas.Spec) error {
+// check refuses networks that cannot be had.
+func (e egress) check(spec faas.Spec) error {
 	if err := network.CheckPolicy(spec.Network); err != nil {
 		return err
 	}
 	switch {
 	case isNone(spec.Network):
 		return nil
-	case n.opts.Network == nil:
-		c := noEgress(n.opts.NetworkError)
+	case e.network == nil:
+		c := noEgress(e.why)
 		return &faas.Error{Kind: faas.KindCapabilityUnavailable, Op: "create sandbox", Field: "network", Detail: c.Reason, Remedy: c.Remedy}
 	case spec.ReadOnly:
 		return &faas.Error{Kind: faas.KindCapabilityUnavailable, Op: "create sandbox", Field: "read_only",
@@ -45,6 +57,73 @@ func (n *Native) checkNetwork(spec faas.Spec) error {
 			Remedy: "leave read_only or the network out"}
 	}
 	return nil
+}
+
+// detach removes a sandbox's connection. It comes before the end of its
+// processes, after which the kernel takes the interfaces by itself and their
+// names may pass to others.
+func (e egress) detach(ctx context.Context, r *record) error {
+	if e.network == nil || r.Network == nil {
+		return nil // what an earlier process connected is left to a sweep
+	}
+	return e.network.Detach(ctx, r.Network)
+}
+
+// sweep removes the connections of sandboxes that are gone.
+func (e egress) sweep(ctx context.Context, work *workspace) error {
+	if e.network == nil {
+		return nil
+	}
+	_, err := e.network.Sweep(ctx, func(id string) bool {
+		_, err := work.load(id)
+		return !errors.Is(err, os.ErrNotExist)
+	})
+	return err
+}
+
+// capability connects a throw-away namespace and sees what it reaches.
+func (e egress) capability(ctx context.Context) faas.Capability {
+	if e.network == nil {
+		return noEgress(e.why)
+	}
+	if err := e.network.Probe(ctx); err != nil {
+		return noEgress(err)
+	}
+	return faas.Capability{Feature: faas.FeatureNetworkEgress, Available: true,
+		Detail: "a veth pair and packet rules for each sandbox: never to this host, other sandboxes, link-local or metadata addresses"}
+}
+
+func (e egress) close() error {
+	if e.network == nil {
+		return nil
+	}
+	return e.network.Close()
+}
+
+// resolvers is what the agent is told of a sandbox's network: everything but
+// the name servers is there already.
+func resolvers(at *network.Attachment) *guest.Network {
+	if at == nil || len(at.DNS) == 0 {
+		return nil
+	}
+	out := &guest.Network{}
+	for _, server := range at.DNS {
+		out.DNS = append(out.DNS, server.String())
+	}
+	return out
+}
+
+// attachment is the sandbox's connection, nil when it has none.
+func (s *sandbox) attachment() *network.Attachment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.record.Network
+}
+
+func (s *gvisorSandbox) attachment() *network.Attachment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.record.Network
 }
 
 // connect gives the network namespace of a process the network of the
@@ -59,58 +138,38 @@ func (s *sandbox) connect(ctx context.Context, pid int) error {
 		return fmt.Errorf("open the network namespace: %w", err)
 	}
 	defer ns.Close()
-	at, err := s.driver.opts.Network.Attach(ctx, s.id, int(ns.Fd()), policy)
+	at, err := s.driver.egress().network.Attach(ctx, s.id, int(ns.Fd()), policy)
 	if err != nil {
 		return err
 	}
 	return s.update(func(r *record) { r.Network = at })
 }
 
-// resolvers is what the agent is told of the sandbox's network: everything but
-// the name servers is there already.
-func (s *sandbox) resolvers() *guest.Network {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.record.Network == nil || len(s.record.Network.DNS) == 0 {
-		return nil
+// connect makes a network namespace with the network of the sandbox's policy,
+// for gVisor's kernel to take over; nil when the policy is none. It lives as
+// long as the file is open or something is in it.
+func (s *gvisorSandbox) connect(ctx context.Context) (*os.File, error) {
+	policy := s.spec().Network
+	if isNone(policy) {
+		return nil, nil
 	}
-	out := &guest.Network{}
-	for _, server := range s.record.Network.DNS {
-		out.DNS = append(out.DNS, server.String())
-	}
-	return out
-}
-
-// disconnect removes a sandbox's connection. It comes before the end of its
-// processes, after which the kernel takes the interfaces by itself and their
-// names may pass to others.
-func (n *Native) disconnect(ctx context.Context, r *record) error {
-	if n.opts.Network == nil || r.Network == nil {
-		return nil // what an earlier process connected is left to a sweep
-	}
-	return n.opts.Network.Detach(ctx, r.Network)
-}
-
-// sweepNetworks removes the connections of sandboxes that are gone.
-func (n *Native) sweepNetworks(ctx context.Context) error {
-	if n.opts.Network == nil {
-		return nil
-	}
-	_, err := n.opts.Network.Sweep(ctx, func(id string) bool {
-		_, err := n.work.load(id)
-		return !errors.Is(err, os.ErrNotExist)
+	var ns *os.File
+	err := onOwnThread(func() (err error) {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("make a network namespace: %w", err)
+		}
+		ns, err = os.Open("/proc/thread-self/ns/net")
+		return err
 	})
-	return err
-}
-
-// egressCapability connects a throw-away namespace and sees what it reaches.
-func (n *Native) egressCapability(ctx context.Context) faas.Capability {
-	if n.opts.Network == nil {
-		return noEgress(n.opts.NetworkError)
+	if err != nil {
+		return nil, err
 	}
-	if err := n.opts.Network.Probe(ctx); err != nil {
-		return noEgress(err)
+	at, err := s.driver.egress().network.Attach(ctx, s.id, int(ns.Fd()), policy)
+	if err == nil {
+		err = s.update(func(r *record) { r.Network = at })
 	}
-	return faas.Capability{Feature: faas.FeatureNetworkEgress, Available: true,
-		Detail: "a veth pair and packet rules for each sandbox: never to this host, other sandboxes, link-local or metadata addresses"}
+	if err != nil {
+		return nil, errors.Join(err, ns.Close())
+	}
+	return ns, nil
 }

@@ -129,7 +129,7 @@ func TestEgressRefusals(t *testing.T) {
 func TestEgressCapabilityWithoutPrivilege(t *testing.T) {
 	n := newNative(t, "")
 	n.opts.NetworkError = faas.Unavailable("connecting a sandbox needs CAP_NET_ADMIN on the host", "run the gateway as root")
-	c := n.egressCapability(context.Background())
+	c := n.egress().capability(context.Background())
 	if c.Available || !strings.Contains(c.Reason, "CAP_NET_ADMIN") || c.Remedy != "run the gateway as root" {
 		t.Errorf("%+v", c)
 	}

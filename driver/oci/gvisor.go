@@ -4,6 +4,7 @@ import (
 	"log/slog"
 
 	"github.com/faas-platform/faas/image"
+	"github.com/faas-platform/faas/network"
 )
 
 // The platforms by which gVisor runs a sandbox's code.
@@ -24,5 +25,10 @@ type GVisorOptions struct {
 	Program string
 	// Platform is systrap or kvm. Empty: systrap.
 	Platform string
-	Logger   *slog.Logger // nil: discard
+	// Network connects sandboxes that ask for it. The driver closes it. Nil:
+	// no sandbox gets more than a loopback interface, and Probe gives
+	// NetworkError, from network.New, as the reason.
+	Network      *network.Network
+	NetworkError error
+	Logger       *slog.Logger // nil: discard
 }

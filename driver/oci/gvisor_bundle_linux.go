@@ -65,15 +65,15 @@ func fillSpacer(dir string, shift int) error {
 }
 
 // writeBundle writes the OCI runtime configuration.
-func (g *GVisor) writeBundle(s *gvisorSandbox, dir string) error {
-	b, err := json.Marshal(g.configure(s, dir))
+func (g *GVisor) writeBundle(s *gvisorSandbox, dir string, ns *os.File) error {
+	b, err := json.Marshal(g.configure(s, dir, ns))
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, "config.json"), b, 0o600)
 }
 
-func (g *GVisor) configure(s *gvisorSandbox, dir string) *specs.Spec {
+func (g *GVisor) configure(s *gvisorSandbox, dir string, ns *os.File) *specs.Spec {
 	spec := s.spec()
 	ids := rootMap(g.shift)
 	return &specs.Spec{
@@ -96,15 +96,22 @@ func (g *GVisor) configure(s *gvisorSandbox, dir string) *specs.Spec {
 			// No seccomp profile: commands' calls reach gVisor's kernel only, and
 			// it forbids those of a profile that it does not know, where programs
 			// fall back only from those that are not there.
-			Namespaces: gvisorNamespaces(), UIDMappings: ids.uids, GIDMappings: ids.gids,
+			Namespaces: gvisorNamespaces(ns), UIDMappings: ids.uids, GIDMappings: ids.gids,
 		},
 	}
 }
 
 // gvisorNamespaces leaves out the control groups': gVisor's kernel crashes when
-// the host then sets a limit inside.
-func gvisorNamespaces() []specs.LinuxNamespace {
-	return slices.DeleteFunc(namespaces(), func(n specs.LinuxNamespace) bool { return n.Type == specs.CgroupNamespace })
+// the host then sets a limit inside. The network's is the one that was
+// connected, if any.
+func gvisorNamespaces(ns *os.File) []specs.LinuxNamespace {
+	out := slices.DeleteFunc(namespaces(), func(n specs.LinuxNamespace) bool { return n.Type == specs.CgroupNamespace })
+	for i := range out {
+		if out[i].Type == specs.NetworkNamespace && ns != nil {
+			out[i].Path = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.Fd())
+		}
+	}
+	return out
 }
 
 // gvisorMounts lists what gVisor's kernel mounts, besides a /dev of its own.

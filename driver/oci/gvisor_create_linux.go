@@ -32,9 +32,8 @@ func (g *GVisor) Create(ctx context.Context, spec faas.Spec) (driver.Sandbox, er
 	if err := checkSpec(spec); err != nil {
 		return nil, err
 	}
-	if !isNone(spec.Network) {
-		return nil, &faas.Error{Kind: faas.KindCapabilityUnavailable, Op: "create sandbox", Field: "network",
-			Detail: gvisorNoNetwork, Remedy: gvisorNoNetworkRemedy}
+	if err := g.egress().check(spec); err != nil {
+		return nil, err
 	}
 	if err := g.usable(); err != nil {
 		return nil, err
@@ -69,7 +68,14 @@ func (g *GVisor) build(ctx context.Context, s *gvisorSandbox) error {
 	if err != nil {
 		return err
 	}
-	if err := g.furnish(s, root); err != nil {
+	ns, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	if ns != nil {
+		defer ns.Close()
+	}
+	if err := g.furnish(s, root, ns); err != nil {
 		return err
 	}
 	if err := s.group.Create(gvisorLimits(spec.Resources)); err != nil {
@@ -99,7 +105,7 @@ func (g *GVisor) build(ctx context.Context, s *gvisorSandbox) error {
 
 // furnish makes the sandbox's directory: the bundle that runsc reads, its
 // state, the writable layer's file, and what the agent sees as channelDir.
-func (g *GVisor) furnish(s *gvisorSandbox, root *image.RootFS) error {
+func (g *GVisor) furnish(s *gvisorSandbox, root *image.RootFS, ns *os.File) error {
 	dir := g.work.path(s.id)
 	// runsc's file server has root's ids of the sandbox and must get through.
 	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // the record in it is 0600
@@ -117,7 +123,7 @@ func (g *GVisor) furnish(s *gvisorSandbox, root *image.RootFS) error {
 	if err := os.Lchown(secret, g.shift, g.shift); err != nil {
 		return err
 	}
-	return g.writeBundle(s, dir)
+	return g.writeBundle(s, dir, ns)
 }
 
 func gvisorLimits(r faas.Resources) cgroup.Limits {
@@ -139,7 +145,7 @@ func (s *gvisorSandbox) configure(ctx context.Context, env map[string]string) er
 	spec := s.spec()
 	_, err := client.Configure(ctx, guest.Configuration{Env: env, Identity: &guest.Identity{
 		ID: spec.ID, Project: spec.Project, Hostname: hostname(spec), Labels: spec.Labels,
-	}})
+	}, Network: resolvers(s.attachment())})
 	if err != nil || spec.ReadOnly {
 		return err
 	}

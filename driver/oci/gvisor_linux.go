@@ -263,5 +263,5 @@ func (g *GVisor) Close() error {
 		errs = append(errs, s.process.close())
 	}
 	g.watchers.Wait()
-	return errors.Join(append(errs, g.work.close())...)
+	return errors.Join(append(errs, g.egress().close(), g.work.close())...)
 }

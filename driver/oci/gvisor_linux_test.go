@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/faas-platform/faas/driver/drivertest"
 	"github.com/faas-platform/faas/guest"
 	"github.com/faas-platform/faas/image"
+	"github.com/faas-platform/faas/network"
 )
 
 func openGVisor(t testing.TB, dir string) *GVisor {
@@ -25,7 +27,9 @@ func openGVisor(t testing.TB, dir string) *GVisor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := NewGVisor(GVisorOptions{Dir: filepath.Join(dir, "gvisor"), Images: images})
+	opts := GVisorOptions{Dir: filepath.Join(dir, "gvisor"), Images: images}
+	opts.Network, opts.NetworkError = network.New(network.Options{Installation: "test" + strings.ReplaceAll(opts.Dir, "/", "-")})
+	g, err := NewGVisor(opts)
 	if err != nil {
 		t.Fatal(err)
 	}

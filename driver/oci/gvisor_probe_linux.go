@@ -17,9 +17,7 @@ import (
 )
 
 const (
-	gvisorNoNetwork       = "this version of the gvisor driver gives a sandbox a loopback interface only"
-	gvisorNoNetworkRemedy = "use another runtime for commands that need a network"
-	gvisorLater           = "this version of the gvisor driver does not do it"
+	gvisorLater = "this version of the gvisor driver does not do it"
 	// statsTimeout bounds what gVisor's kernel may take to count its processes.
 	statsTimeout = 2 * time.Second
 )
@@ -120,7 +118,7 @@ func (g *GVisor) features(ctx context.Context, s *gvisorSandbox) ([]faas.Capabil
 		yes(faas.FeatureLimitPIDs, "by gVisor's kernel"),
 		yes(faas.FeatureLimitDisk, "the writable layer is a file of that size at most"),
 		yes(faas.FeatureNetworkNone, "gVisor's own network stack with a loopback interface"),
-		no(faas.FeatureNetworkEgress, gvisorNoNetwork, gvisorNoNetworkRemedy),
+		g.egress().capability(ctx),
 		g.pauseCapability(ctx, s),
 		yes(faas.FeatureRecover, ""),
 		no(faas.FeatureSnapshotFS, gvisorLater, ""), no(faas.FeatureSnapshotFull, gvisorLater, ""), no(faas.FeatureFork, gvisorLater, ""),

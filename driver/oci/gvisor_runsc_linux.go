@@ -41,9 +41,13 @@ func (g *GVisor) flags(s *gvisorSandbox) []string {
 			overlay += ",size=" + sizeOption(spec.Resources.DiskMB)
 		}
 	}
+	network := "none"
+	if !isNone(spec.Network) {
+		network = "sandbox" // gVisor's own stack, on the interfaces of its namespace
+	}
 	return []string{
 		"--root", filepath.Join(dir, "state"), "--platform", g.opts.Platform,
-		"--network", "none", "--ignore-cgroups", "--host-settings", "ignore",
+		"--network", network, "--ignore-cgroups", "--host-settings", "ignore",
 		"--overlay2", overlay, "--host-uds", "open", "--in-sandbox-cgroup", "v2",
 		"--log", filepath.Join(dir, "runsc.log"), "--log-format", "text",
 	}

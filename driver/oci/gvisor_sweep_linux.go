@@ -19,13 +19,17 @@ func (g *GVisor) Sweep(ctx context.Context, keep func(id string) bool) ([]string
 			if keep != nil && keep(id) || !g.abandoned(id) {
 				continue
 			}
-			if err := g.remove(ctx, &record{ID: id}); err != nil {
+			r, err := g.work.load(id)
+			if err != nil {
+				r = &record{ID: id}
+			}
+			if err := g.remove(ctx, r); err != nil {
 				errs = append(errs, fmt.Errorf("sandbox %s: %w", id, err))
 				continue
 			}
 			removed = append(removed, id)
 		}
-		return errors.Join(append(errs, g.work.fragments(), g.work.deadOwners())...)
+		return errors.Join(append(errs, g.work.fragments(), g.work.deadOwners(), g.egress().sweep(ctx, g.work))...)
 	})
 	if err != nil {
 		var known *faas.Error
@@ -59,6 +63,9 @@ func (g *GVisor) abandoned(id string) bool {
 func (g *GVisor) remove(ctx context.Context, r *record) error {
 	if g.tree == nil {
 		return fmt.Errorf("sandbox %s cannot be removed without control groups: %w", r.ID, g.treeErr)
+	}
+	if err := g.egress().detach(ctx, r); err != nil {
+		return err
 	}
 	if err := g.tree.Group(r.ID).Remove(ctx); err != nil {
 		return err

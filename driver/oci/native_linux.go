@@ -271,9 +271,7 @@ func (n *Native) Close() error {
 		errs = append(errs, s.process.close())
 	}
 	n.watchers.Wait()
-	if n.opts.Network != nil {
-		errs = append(errs, n.opts.Network.Close())
-	}
+	errs = append(errs, n.egress().close())
 	return errors.Join(append(errs, n.criuCache.close(), n.work.close())...)
 }
 

@@ -125,7 +125,7 @@ func (n *Native) features(ctx context.Context, s *sandbox) ([]faas.Capability, e
 		n.pidsCapability(),
 		diskCapability(s),
 		yes(faas.FeatureNetworkNone, "a network namespace with a loopback interface"),
-		n.egressCapability(ctx),
+		n.egress().capability(ctx),
 		n.pauseCapability(ctx, s),
 		yes(faas.FeatureRecover, ""),
 	}, snapshots...), nil

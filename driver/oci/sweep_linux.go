@@ -34,7 +34,7 @@ func (n *Native) Sweep(ctx context.Context, keep func(id string) bool) ([]string
 			}
 			removed = append(removed, id)
 		}
-		return errors.Join(append(errs, n.work.fragments(), n.work.deadOwners(), n.sweepNetworks(ctx))...)
+		return errors.Join(append(errs, n.work.fragments(), n.work.deadOwners(), n.egress().sweep(ctx, n.work))...)
 	})
 	if err != nil {
 		var known *faas.Error
@@ -73,7 +73,7 @@ func (n *Native) sweepOne(ctx context.Context, id string) error {
 // remove ends every process of a sandbox and removes all that is left of it,
 // its directory last.
 func (n *Native) remove(ctx context.Context, r *record) error {
-	if err := n.disconnect(ctx, r); err != nil {
+	if err := n.egress().detach(ctx, r); err != nil {
 		return err
 	}
 	if err := n.end(ctx, r); err != nil {

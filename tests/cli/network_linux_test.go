@@ -22,13 +22,13 @@ type machine struct {
 	dir string
 }
 
-func newMachine(t *testing.T) *machine {
+func newMachine(t *testing.T, runtime string) *machine {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("SKIP native network: needs root to make network namespaces")
+		t.Skipf("SKIP %s network: needs root to make network namespaces", runtime)
 	}
-	if ok, err := condition(t, "native"); err != nil || !ok {
-		t.Skipf("SKIP native network: the runtime is not available: %v", err)
+	if ok, err := condition(t, runtime); err != nil || !ok {
+		t.Skipf("SKIP %s network: the runtime is not available: %v", runtime, err)
 	}
 	m, err := networktest.NewMachine()
 	if err != nil {
@@ -39,7 +39,12 @@ func newMachine(t *testing.T) *machine {
 			t.Error(err)
 		}
 	})
-	return &machine{m, t.TempDir()}
+	dir, err := os.MkdirTemp("", "fn-") // short: sockets lie below it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return &machine{m, dir}
 }
 
 // faas runs the program there and returns what it printed, and its exit code.
@@ -48,7 +53,7 @@ func (m *machine) faas(t *testing.T, args ...string) (string, int) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, args...)
-	cmd.Env = append(os.Environ(), "FAAS_CONFIG="+os.DevNull, "FAAS_API_URL=", "FAAS_DATA_DIR="+filepath.Join(m.dir, "data"),
+	cmd.Env = append(os.Environ(), "FAAS_CONFIG="+os.DevNull, "FAAS_API_URL=", "FAAS_DATA_DIR="+filepath.Join(m.dir, "d"),
 		"FAAS_NETWORK_PREFIX=10.99.0.0/24", "FAAS_NETWORK_DNS="+m.World.Neighbour.Addr().String())
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -66,10 +71,16 @@ func (m *machine) faas(t *testing.T, args ...string) (string, int) {
 // TestRunWithNetwork runs commands that reach what they may, and nothing else,
 // in a network that the test made.
 func TestRunWithNetwork(t *testing.T) {
-	if _, err := exec.LookPath("bash"); err != nil {
-		t.Skip("SKIP native network: the host image has no bash, whose connections this test uses")
+	for _, runtime := range []string{"native", "gvisor"} {
+		t.Run(runtime, func(t *testing.T) { runWithNetwork(t, runtime) })
 	}
-	m := newMachine(t)
+}
+
+func runWithNetwork(t *testing.T, runtime string) {
+	if _, err := exec.LookPath("bash"); err != nil {
+		t.Skipf("SKIP %s network: the host image has no bash, whose connections this test uses", runtime)
+	}
+	m := newMachine(t, runtime)
 	var own net.Listener
 	err := m.Do(func() (err error) {
 		own, err = net.Listen("tcp4", "0.0.0.0:0")
@@ -97,7 +108,7 @@ func TestRunWithNetwork(t *testing.T) {
 		"no network":         {nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			args := append([]string{"run", "--runtime", "native"}, test.flags...)
+			args := append([]string{"run", "--runtime", runtime}, test.flags...)
 			args = append(args, "--", "bash", "-c", connect, "bash")
 			for _, address := range targets {
 				args = append(args, address)
@@ -119,7 +130,7 @@ func TestRunWithNetwork(t *testing.T) {
 			}
 		})
 	}
-	if out, code := m.faas(t, "run", "--runtime", "native", "--network", "egress", "--", "cat", "/etc/resolv.conf"); code != 0 ||
+	if out, code := m.faas(t, "run", "--runtime", runtime, "--network", "egress", "--", "cat", "/etc/resolv.conf"); code != 0 ||
 		out != "nameserver "+neighbour.Addr().String()+"\n" {
 		t.Errorf("exit code %d, resolv.conf: %s", code, out)
 	}
