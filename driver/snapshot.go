@@ -65,3 +65,12 @@ type Restorer interface {
 	// and entropy through the agent. After an error nothing remains.
 	Restore(ctx context.Context, from State, spec faas.Spec, prepare func(context.Context, Sandbox) error) (Sandbox, error)
 }
+
+// Layered is implemented by drivers whose images are directories, which
+// comparing and merging file states needs: what a layer removes or changes of
+// the image is known only beside it.
+type Layered interface {
+	// ImageLayers returns the image's directories, topmost first, which stay
+	// until release is called or the process ends.
+	ImageLayers(ctx context.Context, image string) (layers []string, release func(), err error)
+}

@@ -11,7 +11,9 @@ import (
 type Point string
 
 // The points. At all of them the call has not taken effect yet, except at
-// PointCreated, where the sandbox is made and Create has yet to return it.
+// PointCreated, where the sandbox is made and Create has yet to return it,
+// PointSnapshotted, where the files are written, and PointRestored and
+// PointPrepared, before and after the caller's preparation of a copy.
 const (
 	PointResolve Point = "resolve"
 	PointCreate  Point = "create"
@@ -24,6 +26,13 @@ const (
 	PointResume  Point = "resume"
 	PointDestroy Point = "destroy"
 	PointAdopt   Point = "adopt"
+
+	PointSnapshot     Point = "snapshot"
+	PointSnapshotted  Point = "snapshotted"
+	PointCheckRestore Point = "check restore"
+	PointRestore      Point = "restore"
+	PointRestored     Point = "restored"
+	PointPrepared     Point = "prepared"
 )
 
 // Faults interferes with a machine's drivers at named points. It is safe for

@@ -23,6 +23,8 @@ type sandbox struct {
 
 	mu     sync.Mutex
 	spec   faas.Spec
+	state  []string // what SetState gave it
+	base   []string // the layers that it was restored from
 	stats  driver.Stats
 	cut    int64              // bytes that the next connection carries to the host; 0: no limit
 	conns  map[*conn]struct{} // open, the host's ends
