@@ -43,6 +43,7 @@ type Client struct {
 	held     []*Exec       // detached commands that wait for the agent
 	away     bool          // it has quiesced, and nobody has called it since
 	resumed  chan struct{} // not nil: closed when it answers again
+	parked   chan struct{} // not nil: calls wait until it is closed; see Suspend
 	closed   bool
 	owned    sync.WaitGroup // readers of connections, and commands being attached
 }
@@ -68,6 +69,7 @@ func (c *Client) Close() error {
 	sessions, held := c.sessions, c.held
 	c.sessions, c.held = nil, nil
 	c.wakeResumed()
+	c.unpark()
 	c.mu.Unlock()
 	for _, s := range sessions {
 		s.Close()
@@ -91,6 +93,15 @@ func (c *Client) session(ctx context.Context, bulk bool) (*session, error) {
 		if c.closed {
 			c.mu.Unlock()
 			return nil, errClosed()
+		}
+		if parked := c.parked; parked != nil && ctx.Value(suspending{}) == nil {
+			c.mu.Unlock()
+			select {
+			case <-parked:
+				continue
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
 		}
 		for _, s := range c.sessions {
 			if s.Usable() && (c.multiplex || !bulk || s.bulk == 0) {

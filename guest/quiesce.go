@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/guest/internal/wire"
 )
 
@@ -48,6 +49,46 @@ func (c *Client) Quiesce(ctx context.Context) error {
 func (c *Client) Resume(ctx context.Context) error {
 	_, err := c.Hello(ctx)
 	return err
+}
+
+// suspending marks the context of the one call that Suspend makes.
+type suspending struct{}
+
+// Suspend is Quiesce for a client that others use at the same time: calls that
+// begin meanwhile wait for resume, which is to be called once, whatever became
+// of the checkpoint. After an error of Suspend itself there is nothing to
+// resume. One Suspend at a time.
+func (c *Client) Suspend(ctx context.Context) (resume func(context.Context) error, err error) {
+	c.mu.Lock()
+	if c.parked != nil {
+		c.mu.Unlock()
+		return nil, faas.Errorf(faas.KindConflict, "the client is suspended already")
+	}
+	if !c.closed {
+		c.parked = make(chan struct{})
+	}
+	c.mu.Unlock()
+	release := func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.unpark()
+	}
+	if err := c.Quiesce(context.WithValue(ctx, suspending{}, true)); err != nil {
+		release()
+		return nil, err
+	}
+	return func(ctx context.Context) error {
+		release()
+		return c.Resume(ctx)
+	}, nil
+}
+
+// unpark lets calls go on; the lock is held.
+func (c *Client) unpark() {
+	if c.parked != nil {
+		close(c.parked)
+		c.parked = nil
+	}
 }
 
 // own runs f in a goroutine that Close waits for.
