@@ -168,7 +168,11 @@ func (c *command) attach(st *wire.Stream, room [2]int) {
 
 // pump copies one output until it ends, and drops it once nobody wants it.
 func (c *command) pump(f *outputFile, out *wire.Outbox) {
-	_, err := out.ReadFrom(f)
+	var src io.Reader = f
+	if c.args.TTY != nil {
+		src = onlyReader{f} // a terminal is no pipe
+	}
+	_, err := out.ReadFrom(src)
 	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		out.CloseWrite() //nolint:errcheck // Closed tells
 	}

@@ -63,34 +63,40 @@ type outputFile struct {
 }
 
 // A command that writes much in small pieces would have the agent, and the
-// host, woken for each of them. Once so many bytes came in so short a time,
-// the pipe gets more room, and the agent lets it fill a little between reads.
+// host, woken for each of them: on a busy machine that costs several times the
+// processor time of the output itself. Once so many bytes came in so short a
+// time, the pipe gets more room, and after a few small reads in a row the
+// agent lets it fill.
 const (
-	busyBytes = 1 << 20
-	busyTime  = 20 * time.Millisecond
-	smallRead = 64 << 10
-	fillTime  = 200 * time.Microsecond
+	busyBytes  = 1 << 20
+	busyTime   = 20 * time.Millisecond
+	smallRead  = 16 << 10
+	smallReads = 4
+	fillTime   = 200 * time.Microsecond
 )
 
 // pace knows how fast output comes.
 type pace struct {
 	since time.Time // start of the present busyBytes
 	bytes int
+	small int // small reads in a row
 	busy  bool
 	large bool // the pipe has been enlarged
-	small bool // the last read found little
 }
 
 // await lets a busy pipe fill.
 func (p *pace) await() {
-	if p.busy && p.small {
+	if p.busy && p.small >= smallReads {
 		time.Sleep(fillTime)
 	}
 }
 
 // note accounts for a read, and says whether the pipe deserves more room.
 func (p *pace) note(n int) (enlarge bool) {
-	p.small = n < smallRead
+	p.small++
+	if n >= smallRead {
+		p.small = 0
+	}
 	if p.bytes == 0 {
 		p.since = time.Now()
 	}
@@ -103,29 +109,42 @@ func (p *pace) note(n int) (enlarge bool) {
 	return enlarge
 }
 
-// Read reads output. Once the command has ended, it waits no longer than the
-// linger time for what was left behind to write more.
+// Read reads output.
 func (f *outputFile) Read(p []byte) (int, error) {
-	if linger := f.linger.Load(); linger > 0 {
-		f.file.SetReadDeadline(time.Now().Add(time.Duration(linger))) //nolint:errcheck // pipes and terminals have them
-	}
-	f.pace.await()
+	f.Prepare()
 	n, err := f.file.Read(p)
-	if f.pace.note(n) {
-		enlarge(f.file)
-	}
+	f.Moved(n)
 	if errors.Is(err, syscall.EIO) { // a terminal that nobody has open any more
 		err = errEOF
 	}
 	return n, err
 }
 
+// Prepare is called before each wait for output. Once the command has ended,
+// what it left behind has no longer than the linger time to write more.
+func (f *outputFile) Prepare() {
+	if linger := f.linger.Load(); linger > 0 {
+		f.file.SetReadDeadline(time.Now().Add(time.Duration(linger))) //nolint:errcheck // pipes and terminals have them
+	}
+	f.pace.await()
+}
+
+// Moved accounts for what a wait found.
+func (f *outputFile) Moved(n int) {
+	if f.pace.note(n) {
+		enlarge(f.file)
+	}
+}
+
+// SyscallConn gives access to the pipe itself.
+func (f *outputFile) SyscallConn() (syscall.RawConn, error) { return f.file.SyscallConn() }
+
 func (f *outputFile) close() { f.once.Do(func() { f.file.Close() }) } //nolint:errcheck // it was read only
 
 func (f *outputFile) takeOver() {
 	f.taken.Store(true)
 	f.linger.Store(0)
-	f.file.SetReadDeadline(time.Time{}) //nolint:errcheck // see Read
+	f.file.SetReadDeadline(time.Time{}) //nolint:errcheck // see Prepare
 }
 
 // exited begins the linger time.
@@ -133,7 +152,7 @@ func (p *process) exited(linger time.Duration) {
 	for _, f := range p.outputs {
 		if f != nil && linger > 0 {
 			f.linger.Store(int64(linger))
-			f.file.SetReadDeadline(time.Now().Add(linger)) //nolint:errcheck // see Read
+			f.file.SetReadDeadline(time.Now().Add(linger)) //nolint:errcheck // see Prepare
 		}
 	}
 	if p.stdin != nil && p.tty == nil {

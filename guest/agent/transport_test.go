@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -221,11 +222,15 @@ type deviceConn struct {
 	net.Conn // not used
 	file     *os.File
 	reading  sync.Mutex
+	closed   atomic.Bool
 }
 
 func (c *deviceConn) Read(p []byte) (int, error) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
+	if c.closed.Load() {
+		return 0, net.ErrClosed
+	}
 	return c.file.Read(p)
 }
 func (c *deviceConn) Write(p []byte) (int, error) { return c.file.Write(p) }
@@ -233,6 +238,7 @@ func (c *deviceConn) Write(p []byte) (int, error) { return c.file.Write(p) }
 // Close returns when nobody reads any more, so that nothing is taken from the
 // next connection.
 func (c *deviceConn) Close() error {
+	c.closed.Store(true)
 	err := c.file.SetReadDeadline(time.Now())
 	c.reading.Lock()
 	defer c.reading.Unlock()

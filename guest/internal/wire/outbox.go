@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"syscall"
 )
 
 // ErrStopped is returned for bytes that the receiver no longer wants.
@@ -185,9 +186,27 @@ func (o *Outbox) WriteUntil(p []byte, done <-chan struct{}) (int, error) {
 	return total, nil
 }
 
+// Pipe is the reading end of a pipe, from which bytes can be moved without
+// being copied through this process.
+type Pipe interface {
+	io.Reader
+	// Prepare is called before each wait for bytes.
+	Prepare()
+	// Moved is called with how many bytes a wait found.
+	Moved(n int)
+	SyscallConn() (syscall.RawConn, error)
+}
+
 // ReadFrom sends everything that r has. It reads only when there is room, so
 // that a receiver that does not read stops the source.
 func (o *Outbox) ReadFrom(r io.Reader) (int64, error) {
+	if p, ok := r.(Pipe); ok {
+		return o.sendPipe(p)
+	}
+	return o.copyFrom(r)
+}
+
+func (o *Outbox) copyFrom(r io.Reader) (int64, error) {
 	bp := frameBuffers.Get().(*[]byte)
 	defer frameBuffers.Put(bp)
 	var total int64

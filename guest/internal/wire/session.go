@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/faas-platform/faas"
 )
@@ -37,6 +38,8 @@ type Session struct {
 
 	wmu    sync.Mutex
 	prefix []byte // goes out ahead of the first frame
+
+	copyOnly atomic.Bool // pages cannot be moved into this connection
 
 	mu       sync.Mutex
 	streams  map[uint32]*Stream
