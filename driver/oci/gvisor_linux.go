@@ -135,7 +135,26 @@ func (g *GVisor) usable() *faas.Error {
 	case g.tree == nil:
 		return faas.Unavailable("control groups cannot be used: "+g.treeErr.Error(), delegation())
 	}
+	if closed := closedAbove(g.opts.Dir); closed != "" {
+		return faas.Unavailable("gVisor's processes, which are nobody on this machine, cannot pass through "+closed,
+			"chmod o+x "+closed+", or use another data directory")
+	}
 	return nil
+}
+
+// closedAbove returns the directory at or above dir through which others than
+// its owner may not pass, empty when there is none.
+func closedAbove(dir string) string {
+	for {
+		info, err := os.Stat(dir)
+		if err == nil && info.Mode()&0o001 == 0 {
+			return dir
+		}
+		if dir == filepath.Dir(dir) {
+			return ""
+		}
+		dir = filepath.Dir(dir)
+	}
 }
 
 // Name is faas.RuntimeGVisor.

@@ -44,6 +44,9 @@ func newMachine(t *testing.T, runtime string) *machine {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o711); err != nil { // gVisor's processes pass through as nobody
+		t.Fatal(err)
+	}
 	return &machine{m, dir}
 }
 
