@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -57,8 +58,26 @@ type testName struct{}
 type child struct {
 	cmd    *exec.Cmd
 	lines  *bufio.Scanner
-	stderr bytes.Buffer
+	stderr errorOutput
 	log    []string
+}
+
+// errorOutput collects what a process that runs writes.
+type errorOutput struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *errorOutput) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *errorOutput) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
 }
 
 // startChild runs this very test in a process of its own, in another role.
