@@ -33,6 +33,13 @@ var DefaultPrefix = netip.MustParsePrefix("10.213.0.0/16")
 // every packet of the sandbox may be compared with.
 const maxAllow = 64
 
+// What connecting takes, in the words of New's errors and the documentation.
+const (
+	NeedsPrivilege       = "connecting a sandbox needs CAP_NET_ADMIN on the host"
+	NeedsPrivilegeRemedy = "run the gateway as root"
+	Needs                = "nf_tables in the kernel, and no other firewall that drops forwarded packets"
+)
+
 // Options configures a Network. Every field may be zero.
 type Options struct {
 	Installation string       // tells this data directory's sandboxes from those of others on the machine

@@ -63,7 +63,7 @@ func New(opts Options) (*Network, error) {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	if os.Geteuid() != 0 {
-		return nil, faas.Unavailable("connecting a sandbox needs CAP_NET_ADMIN on the host", "run the gateway as root")
+		return nil, faas.Unavailable(NeedsPrivilege, NeedsPrivilegeRemedy)
 	}
 	if len(opts.DNS) == 0 {
 		opts.DNS = hostResolvers()

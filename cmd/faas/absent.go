@@ -31,11 +31,17 @@ func (a absent) Probe(ctx context.Context) faas.Capabilities {
 func (a absent) why(ctx context.Context) (reason, remedy string) {
 	switch a.runtime {
 	case faas.RuntimeFirecracker, faas.RuntimeQEMU:
-		return "there is no driver for it in this build; " + virtualisation(ctx), "use another runtime"
+		return noDriver + "; " + virtualisation(ctx), noDriverRemedy
 	default:
 		return needsLinux, needsLinuxRemedy
 	}
 }
+
+// What is said of runtimes that are named and not there yet.
+const (
+	noDriver       = "there is no driver for it in this build"
+	noDriverRemedy = "use another runtime"
+)
 
 // What is said of runtimes that isolate with the machine's own kernel, where
 // that is not Linux.

@@ -20,6 +20,7 @@ import (
 type doctorCommand struct {
 	Server string `help:"Look at this server's machine (default: api.url; without one, at this machine)." placeholder:"URL"`
 	JSON   bool   `help:"Print JSON."`
+	Matrix bool   `help:"Print what every runtime does on which platform, as in docs/platforms.md, and look at nothing."`
 	Verify bool   `help:"Run the user-facing conformance checks on every runtime that is available here."`
 }
 
@@ -28,6 +29,10 @@ const probeTimeout = 2 * time.Minute
 
 // Run implements the command.
 func (c *doctorCommand) Run(line *commands) error {
+	if c.Matrix {
+		fmt.Print(matrix())
+		return nil
+	}
 	ctx, stop := interruptible()
 	defer stop()
 	cfg, err := line.load(flag("--server", "api.url", c.Server)...)

@@ -27,7 +27,7 @@ func (c *connection) explain(ctx context.Context, limit time.Duration, err error
 	case errors.Is(err, os.ErrPermission) || strings.Contains(err.Error(), "permission denied while trying to connect"):
 		return &faas.Error{
 			Kind: faas.KindUnavailable, Detail: "no permission to use the docker engine's socket " + c.ep.host,
-			Remedy: "add the user to the docker group (`sudo usermod -aG docker $USER`, then log in again) or use rootless Docker",
+			Remedy: permissionRemedy,
 			Err:    quiet{err},
 		}
 	case errors.Is(err, os.ErrNotExist):
@@ -43,7 +43,7 @@ func (c *connection) explain(ctx context.Context, limit time.Duration, err error
 func (c *connection) unreachable(detail string, err error) error {
 	return &faas.Error{
 		Kind: faas.KindUnavailable, Detail: detail, Err: err,
-		Remedy: "start Docker, or point DOCKER_HOST or `docker context use` at a running engine", RetryAfter: time.Second,
+		Remedy: engineRemedy, RetryAfter: time.Second,
 	}
 }
 

@@ -107,8 +107,7 @@ func (in *inspection) isolation(ctx context.Context, info system.Info) {
 	case fields[1] != "0" || hasSecurity(info, "rootless") || hasSecurity(info, "userns"):
 		in.a.yes(faas.FeatureUserNamespace, "root inside is uid %s of the engine's machine", fields[1])
 	default:
-		in.a.no(faas.FeatureUserNamespace, "root inside is root of the engine's machine, without most of its capabilities",
-			"set \"userns-remap\": \"default\" in the engine's daemon.json, or use rootless Docker")
+		in.a.no(faas.FeatureUserNamespace, userNamespace, usernsRemedy)
 	}
 }
 
@@ -155,7 +154,7 @@ func (in *inspection) limits(ctx context.Context, info system.Info, shared shari
 // disk writes more than the limit allows. The sizes that a file system tells
 // are no test: btrfs enforces quotas that it does not show.
 func (in *inspection) disk(ctx context.Context, shared sharing) {
-	const remedy = "use overlay2 on XFS mounted with pquota, or btrfs or zfs, for the engine's data"
+	const remedy = diskRemedy
 	if !shared.diskLimit {
 		in.a.no(faas.FeatureLimitDisk, shared.diskReason, remedy)
 		return

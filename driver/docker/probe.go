@@ -111,9 +111,9 @@ func (d *Driver) probe(ctx context.Context, caps *faas.Capabilities) (answers, e
 		return nil, err
 	}
 	d.judgeImages(ctx, a, shared)
-	a.no(faas.FeatureSnapshotFS, "not offered yet on this runtime", "use the native runtime for snapshots")
-	a.no(faas.FeatureSnapshotFull, "not offered yet on this runtime", "use the native runtime for snapshots")
-	a.no(faas.FeatureFork, "not offered yet on this runtime", "use the native runtime for forks")
+	a.no(faas.FeatureSnapshotFS, later, laterRemedy)
+	a.no(faas.FeatureSnapshotFull, later, laterRemedy)
+	a.no(faas.FeatureFork, later, laterRemedy)
 	caps.Available = true
 	caps.Detail = fmt.Sprintf("Docker Engine %s at %s (from %s), API %s, %s/%s, storage %s; %s",
 		conn.version.Version, conn.ep.host, conn.ep.source, conn.api.ClientVersion(), info.OSType, info.Architecture, info.Driver, route)
@@ -159,7 +159,7 @@ func (d *Driver) trySandbox(ctx context.Context, a answers, info system.Info, sh
 func (d *Driver) judgeImages(ctx context.Context, a answers, shared sharing) {
 	a.yes(faas.FeatureOCIImage, "from the engine's own store; missing ones are pulled")
 	if !shared.files {
-		a.no(faas.FeatureHostImage, shared.filesReason, "use an OCI image, or an engine on this machine")
+		a.no(faas.FeatureHostImage, shared.filesReason, hostImageRemedy)
 		return
 	}
 	if _, err := d.resolveHost(ctx); err != nil {

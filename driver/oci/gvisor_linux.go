@@ -127,11 +127,9 @@ func gvisorError(err error) error {
 func (g *GVisor) usable() *faas.Error {
 	switch {
 	case os.Geteuid() != 0:
-		return faas.Unavailable("this driver needs root: it mounts images and limits what gVisor's kernel itself takes",
-			"run faas as root, or use the native runtime, which works for plain users")
+		return faas.Unavailable(gvisorRootOnly, gvisorRootOnlyRemedy)
 	case g.program == "":
-		return faas.Unavailable("the runsc program is not installed",
-			"CGO_ENABLED=0 go install gvisor.dev/gvisor/runsc@go, or install gVisor's package runsc, and put it on the PATH")
+		return faas.Unavailable(gvisorMissing, gvisorMissingRemedy)
 	case g.tree == nil:
 		return faas.Unavailable("control groups cannot be used: "+g.treeErr.Error(), delegation())
 	}

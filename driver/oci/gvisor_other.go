@@ -10,8 +10,6 @@ import (
 	"github.com/faas-platform/faas/driver"
 )
 
-const gvisorLinuxOnly = "gVisor runs on Linux"
-
 // GVisor is the driver of the gvisor runtime, which needs Linux.
 type GVisor struct{}
 

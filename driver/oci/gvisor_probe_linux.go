@@ -17,7 +17,6 @@ import (
 )
 
 const (
-	gvisorLater = "this version of the gvisor driver does not do it"
 	// statsTimeout bounds what gVisor's kernel may take to count its processes.
 	statsTimeout = 2 * time.Second
 )

@@ -10,11 +10,6 @@ import (
 	"github.com/faas-platform/faas/driver"
 )
 
-const (
-	linuxOnly       = "the native runtime isolates with Linux namespaces"
-	linuxOnlyRemedy = "use the docker runtime here"
-)
-
 // Native is the driver of the native runtime, which needs Linux.
 type Native struct{}
 

@@ -142,7 +142,7 @@ func (n *Native) userNamespaceCapability(ctx context.Context) faas.Capability {
 	switch {
 	case ids.single():
 		c.Detail = "root inside is the calling user, and there is no other user: " + ids.limited +
-			"; for more: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER, with the package uidmap installed"
+			"; for more: " + subordinateIDs
 	case ids.programs:
 		c.Detail = "root inside is the calling user, other users are from /etc/subuid"
 	default:
@@ -192,11 +192,9 @@ func (n *Native) cgroupCapability(f faas.Feature, controller cgroup.Controller) 
 // delegation is how control groups are had.
 func delegation() string {
 	if os.Geteuid() == 0 {
-		return "boot with control groups mounted writable at /sys/fs/cgroup; inside a container: give it a control group namespace of its own, writable"
+		return delegationRoot
 	}
-	return "with systemd and control groups version 2: run in a delegated scope (systemd-run --user --scope -p Delegate=yes faas …), " +
-		"after: sudo mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | " +
-		"sudo tee /etc/systemd/system/user@.service.d/delegate.conf && sudo systemctl daemon-reload; otherwise run as root"
+	return delegationUser
 }
 
 // pidsCapability needs control groups: a limit by RLIMIT_NPROC holds as well,

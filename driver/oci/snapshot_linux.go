@@ -320,9 +320,9 @@ const criuAnswers = 3 * time.Second
 
 // criuTool finds a CRIU that is new enough.
 func (n *Native) criuTool(ctx context.Context) (*criu.Tool, error) {
-	remedy := "install CRIU 4.2.1 or newer; see docs/platforms.md"
+	const remedy = criuRemedy
 	if os.Geteuid() != 0 {
-		return nil, faas.Unavailable("saving memory with CRIU needs root", "run the gateway as root")
+		return nil, faas.Unavailable("saving memory with CRIU needs root", runAsRoot)
 	}
 	name := n.opts.CRIU
 	if name == "" {
@@ -330,7 +330,7 @@ func (n *Native) criuTool(ctx context.Context) (*criu.Tool, error) {
 	}
 	path, err := exec.LookPath(name)
 	if err != nil {
-		return nil, faas.Unavailable("memory needs CRIU, which is not installed", remedy)
+		return nil, faas.Unavailable(criuMissing, remedy)
 	}
 	n.criuMu.Lock()
 	defer n.criuMu.Unlock()

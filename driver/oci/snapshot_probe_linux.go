@@ -53,7 +53,7 @@ func (n *Native) snapshotCapability(ctx context.Context, s *sandbox, f faas.Feat
 
 func (n *Native) trySnapshot(ctx context.Context, s *sandbox, kind faas.SnapshotKind) error {
 	if os.Geteuid() != 0 {
-		return faas.Unavailable("the owners and removals of files in a writable layer can be copied by root only", "run the gateway as root")
+		return faas.Unavailable(snapshotsRootOnly, runAsRoot)
 	}
 	if kind == faas.SnapshotFull {
 		if _, err := n.criuTool(ctx); err != nil { // cheaper than a dump that must fail
