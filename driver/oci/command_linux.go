@@ -185,7 +185,7 @@ func (c command) run(ctx context.Context, sandbox string, args []string) error {
 	if err := os.Remove(out.Name()); err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, c.program, args...) //nolint:gosec // found by chooseLauncher
+	cmd := exec.CommandContext(ctx, c.program, args...) //nolint:gosec // found by programLauncher
 	cmd.Stderr = out
 	// A program that outlived this process would go on making what a sweep
 	// removes. The signal comes at the end of the thread that started it,
@@ -259,14 +259,10 @@ func awaitSocket(ctx context.Context, h *handle) error {
 	}
 }
 
-// chooseLauncher returns the launcher of a name.
-func chooseLauncher(name, dir string) (launcher, error) {
-	switch name {
-	case "", LauncherBuiltin:
-		return builtin{}, nil
-	case LauncherCrun, LauncherRunc:
-	default:
-		return nil, &faas.Error{Kind: faas.KindInvalidArgument, Field: "launcher", Detail: fmt.Sprintf("%q is not builtin, crun or runc", name)}
+// programLauncher returns the launcher of crun or runc.
+func programLauncher(name, dir string, tree *cgroup.Tree) (launcher, error) {
+	if name != LauncherCrun && name != LauncherRunc {
+		return nil, &faas.Error{Kind: faas.KindInvalidArgument, Field: "launcher", Detail: fmt.Sprintf("%q is not auto, builtin, crun or runc", name)}
 	}
 	if os.Geteuid() != 0 {
 		return nil, &faas.Error{Kind: faas.KindCapabilityUnavailable, Op: "open native driver",
@@ -277,15 +273,5 @@ func chooseLauncher(name, dir string) (launcher, error) {
 		return nil, &faas.Error{Kind: faas.KindCapabilityUnavailable, Op: "open native driver",
 			Detail: name + " is not installed", Remedy: "install " + name + ", or use the builtin launcher", Err: err}
 	}
-	return command{runtime: name, program: program, state: filepath.Join(dir, name)}, nil
-}
-
-// launcherOf returns the launcher that a record names, nil when it is not
-// there any more.
-func launcherOf(name, dir string) launcher {
-	l, err := chooseLauncher(name, dir)
-	if err != nil {
-		return nil
-	}
-	return l
+	return command{runtime: name, program: program, state: filepath.Join(dir, name), tree: tree}, nil
 }

@@ -26,11 +26,20 @@ func (n *Native) Create(ctx context.Context, spec faas.Spec) (driver.Sandbox, er
 	if err := n.check(spec); err != nil {
 		return nil, err
 	}
+	l, err := n.launcherFor(ctx)
+	if err != nil {
+		return nil, createError(ctx, spec, err)
+	}
+	return n.createWith(ctx, l, spec)
+}
+
+// createWith is Create with a given launcher.
+func (n *Native) createWith(ctx context.Context, l launcher, spec faas.Spec) (driver.Sandbox, error) {
 	ids, err := n.idMapping(ctx)
 	if err != nil {
 		return nil, createError(ctx, spec, err)
 	}
-	r := &record{ID: spec.ID, Launcher: n.launcher.name(), CreatedAt: time.Now().UTC(), Spec: spec, Secret: newSecret()}
+	r := &record{ID: spec.ID, Launcher: l.name(), CreatedAt: time.Now().UTC(), Spec: spec, Secret: newSecret()}
 	return n.make(ctx, r, func(s *sandbox) error { return n.build(ctx, s, ids, nil) })
 }
 
@@ -130,13 +139,17 @@ const minimumMemoryMB = 16
 // any, lie above the image.
 func (n *Native) build(ctx context.Context, s *sandbox, ids idMap, layers []string) error {
 	spec := s.spec()
+	l, err := n.choice.named(s.record.Launcher)
+	if err != nil {
+		return err
+	}
 	root, err := n.images.AcquireWith(ctx, spec.Image, image.AcquireOptions{Owner: spec.ID})
 	if err != nil {
 		return err
 	}
 	p := &plan{
 		id: spec.ID, dir: n.work.path(spec.ID), ids: ids, agent: n.agent, above: layers, layers: root.Layers,
-		config: n.configure(spec, root, ids), filter: n.filter, secret: s.secret,
+		config: n.configure(s.record, root, ids), filter: n.filter, secret: s.secret,
 		placed: s.placed, confined: s.confine, connected: s.connect,
 	}
 	err = s.update(func(r *record) { r.Mounts, r.Agent = p.config.Mounts, n.agent.Digest })
@@ -155,8 +168,8 @@ func (n *Native) build(ctx context.Context, s *sandbox, ids idMap, layers []stri
 			return err
 		}
 	}
-	if s.process, err = n.launcher.start(ctx, p); err != nil {
-		return fmt.Errorf("start the agent with %s: %w", n.launcher.name(), err)
+	if s.process, err = l.start(ctx, p); err != nil {
+		return fmt.Errorf("start the agent with %s: %w", l.name(), err)
 	}
 	if err := n.adopt(s); err != nil {
 		return err

@@ -3,8 +3,9 @@
 // One description, an OCI runtime configuration, is made for every sandbox;
 // one of three launchers turns it into processes. `builtin` needs no program
 // but the agent's own executable (package guest/launch is its inner half),
-// works for root and for plain users, and is the default; `crun` and `runc`
-// are there for those who want a well-known one, and for comparison.
+// works for root and for plain users, and is taken where it works; elsewhere
+// root gets the faster of `crun` and `runc`, measured once after the machine's
+// start. Each can also be asked for by name.
 //
 // # Where a sandbox lives
 //

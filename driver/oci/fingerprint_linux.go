@@ -14,11 +14,8 @@ func (n *Native) Fingerprint() string {
 	if criu == "" {
 		criu = "criu"
 	}
-	programs := []string{criu, "newuidmap", "newgidmap", "mkfs.xfs", "mkfs.ext4"}
-	if n.launcher.name() != LauncherBuiltin {
-		programs = append(programs, n.launcher.name())
-	}
-	return strings.Join(append(surroundings(programs), n.launcher.name(), n.agent.Digest, fmt.Sprint(n.opts.Network != nil)), "\n")
+	programs := []string{criu, "newuidmap", "newgidmap", "mkfs.xfs", "mkfs.ext4", LauncherCrun, LauncherRunc}
+	return strings.Join(append(surroundings(programs), n.opts.Launcher, n.agent.Digest, fmt.Sprint(n.opts.Network != nil)), "\n")
 }
 
 // Fingerprint names what the answer of Probe depends on.

@@ -21,18 +21,18 @@ import (
 
 // Native is the driver of the native runtime. It may be used concurrently.
 type Native struct {
-	opts     Options
-	log      *slog.Logger
-	images   *image.Store
-	work     *workspace
-	tree     *cgroup.Tree // nil: no control groups
-	treeErr  error        // why not
-	agent    agentLayer
-	devices  string // root's /dev; empty: bind the machine's nodes one by one
-	shift    int
-	seccomp  *specs.LinuxSeccomp
-	filter   []byte
-	launcher launcher
+	opts    Options
+	log     *slog.Logger
+	images  *image.Store
+	work    *workspace
+	tree    *cgroup.Tree // nil: no control groups
+	treeErr error        // why not
+	agent   agentLayer
+	devices string // root's /dev; empty: bind the machine's nodes one by one
+	shift   int
+	seccomp *specs.LinuxSeccomp
+	filter  []byte
+	choice  chooser
 
 	criuCache   featureCache
 	criuMu      sync.Mutex
@@ -71,8 +71,12 @@ func NewNative(opts Options) (*Native, error) {
 	if n.opts.Dir, err = filepath.Abs(opts.Dir); err != nil {
 		return nil, openError(err)
 	}
-	if n.launcher, err = chooseLauncher(opts.Launcher, n.opts.Dir); err != nil {
-		return nil, err
+	n.choice.builtin = builtin{}
+	n.choice.program = func(name string) (launcher, error) { return programLauncher(name, n.opts.Dir, n.tree) }
+	if opts.Launcher != "" && opts.Launcher != LauncherAuto {
+		if n.choice.fixed, err = n.choice.named(opts.Launcher); err != nil {
+			return nil, err
+		}
 	}
 	if n.shift, err = IDShift(); err != nil {
 		return nil, openError(err)
@@ -100,9 +104,9 @@ func (n *Native) prepare() error {
 	if n.tree, n.treeErr = cgroup.Open(); n.treeErr != nil {
 		n.tree = nil
 	}
-	if c, ok := n.launcher.(command); ok {
+	if c, ok := n.choice.fixed.(command); ok {
 		c.tree = n.tree
-		n.launcher = c
+		n.choice.fixed = c
 	}
 	if n.seccomp, err = defaultSeccomp(); err != nil {
 		return err

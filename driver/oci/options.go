@@ -9,6 +9,9 @@ import (
 
 // The launchers of the native runtime.
 const (
+	// LauncherAuto is the builtin one where it works, else the faster of crun
+	// and runc, as measured once on this machine.
+	LauncherAuto    = "auto"
 	LauncherBuiltin = "builtin"
 	LauncherCrun    = "crun"
 	LauncherRunc    = "runc"
@@ -22,7 +25,7 @@ type Options struct {
 	// Images is where images are found. For root it must have been opened
 	// with IDShift as its UIDShift and GIDShift.
 	Images *image.Store
-	// Launcher is builtin, crun or runc. Empty: builtin.
+	// Launcher is auto, builtin, crun or runc. Empty: auto.
 	Launcher string
 	// Network connects sandboxes that ask for it. The driver closes it. Nil:
 	// no sandbox gets more than a loopback interface, and Probe gives

@@ -52,7 +52,8 @@ type plan struct {
 }
 
 // configure makes the OCI runtime configuration of a sandbox.
-func (n *Native) configure(spec faas.Spec, root *image.RootFS, ids idMap) *specs.Spec {
+func (n *Native) configure(r record, root *image.RootFS, ids idMap) *specs.Spec {
+	spec := r.Spec
 	return &specs.Spec{
 		Version: specVersion,
 		Process: &specs.Process{
@@ -64,7 +65,7 @@ func (n *Native) configure(spec faas.Spec, root *image.RootFS, ids idMap) *specs
 		},
 		Root:     &specs.Root{Path: "rootfs", Readonly: spec.ReadOnly},
 		Hostname: hostname(spec),
-		Mounts:   n.mounts(spec, root, ids),
+		Mounts:   n.mounts(r, root, ids),
 		Linux: &specs.Linux{
 			Namespaces: namespaces(), UIDMappings: ids.uids, GIDMappings: ids.gids,
 			// Go programs listen with MPTCP where it is on, and no such socket
@@ -120,7 +121,8 @@ func (n *Native) rlimits(spec faas.Spec) []specs.POSIXRlimit {
 
 // mounts lists the mounts below the root, each of which costs time in every
 // checkpoint.
-func (n *Native) mounts(spec faas.Spec, root *image.RootFS, ids idMap) []specs.Mount {
+func (n *Native) mounts(r record, root *image.RootFS, ids idMap) []specs.Mount {
+	spec := r.Spec
 	out := []specs.Mount{{Destination: "/proc", Type: "proc", Source: "proc",
 		Options: []string{"nosuid", "nodev", "noexec"}}}
 	out = append(out, n.deviceMounts()...)
@@ -140,17 +142,17 @@ func (n *Native) mounts(spec faas.Spec, root *image.RootFS, ids idMap) []specs.M
 	if root.Host != nil {
 		out = append(out, hostMounts(root.Host)...)
 	}
-	if n.sharesMemory() {
+	if sharesMemory(r.Launcher) {
 		out = append(out, specs.Mount{Destination: memoryDir, Type: "bind", Source: filepath.Join(n.opts.Dir, emptyDir),
 			Options: []string{"bind", "ro", "nosuid", "nodev"}})
 	}
 	return out
 }
 
-// sharesMemory says whether sandboxes have a place where restores of one
-// snapshot share their memory: those that CRIU can save do.
-func (n *Native) sharesMemory() bool {
-	return os.Geteuid() == 0 && criu.SharesMemory() && n.launcher.name() == LauncherBuiltin
+// sharesMemory says whether sandboxes of a launcher have a place where restores
+// of one snapshot share their memory: those that CRIU can save do.
+func sharesMemory(launcher string) bool {
+	return os.Geteuid() == 0 && criu.SharesMemory() && launcher == LauncherBuiltin
 }
 
 func (n *Native) deviceMounts() []specs.Mount {

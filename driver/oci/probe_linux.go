@@ -63,6 +63,9 @@ func probeSpec() faas.Spec {
 func (n *Native) try(ctx context.Context) faas.Capabilities {
 	spec := probeSpec()
 	made, err := n.Create(ctx, spec)
+	if err != nil && ctx.Err() == nil && n.forgetLauncher() {
+		made, err = n.Create(ctx, probeSpec()) // what worked once may not any more
+	}
 	if err != nil {
 		reason, remedy := diagnose(err)
 		return unavailable(reason, remedy)
@@ -77,7 +80,7 @@ func (n *Native) try(ctx context.Context) faas.Capabilities {
 	}
 	return faas.Capabilities{
 		Available: true, Version: kernelRelease(), Features: features,
-		Detail: fmt.Sprintf("Linux namespaces, launcher %s, %s", n.launcher.name(), who()),
+		Detail: fmt.Sprintf("Linux namespaces, %s, %s", n.choice.describe(), who()),
 	}
 }
 

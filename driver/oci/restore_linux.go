@@ -42,10 +42,15 @@ func (n *Native) Restore(ctx context.Context, from driver.State, spec faas.Spec,
 	if err != nil {
 		return nil, err
 	}
-	r := &record{ID: spec.ID, Launcher: n.launcher.name(), CreatedAt: time.Now().UTC(), Spec: spec, Secret: newSecret()}
+	r := &record{ID: spec.ID, Launcher: LauncherBuiltin, CreatedAt: time.Now().UTC(), Spec: spec, Secret: newSecret()}
 	if from.Kind == faas.SnapshotFull {
-		// The restored agent knows the secret of its source until told another.
-		r.Launcher, r.Secret = LauncherBuiltin, data.Secret
+		r.Secret = data.Secret // the restored agent knows its source's until told another
+	} else {
+		l, err := n.launcherFor(ctx)
+		if err != nil {
+			return nil, createError(ctx, spec, err)
+		}
+		r.Launcher = l.name()
 	}
 	return n.make(ctx, r, func(s *sandbox) error {
 		if from.Kind == faas.SnapshotFull {
@@ -110,7 +115,7 @@ func (n *Native) restoreAll(ctx context.Context, s *sandbox, ids idMap, from dri
 	if err != nil {
 		return err
 	}
-	config := n.configure(spec, root, ids)
+	config := n.configure(s.record, root, ids)
 	for i := range config.Mounts {
 		if m := &config.Mounts[i]; m.Destination == memoryDir {
 			m.Source = filepath.Join(from.Memory, heapDir)

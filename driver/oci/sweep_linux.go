@@ -88,7 +88,7 @@ func (n *Native) remove(ctx context.Context, r *record) error {
 		}
 	}
 	dir := n.work.path(r.ID)
-	if l := launcherOf(r.Launcher, n.opts.Dir); l != nil {
+	if l, err := n.choice.named(r.Launcher); err == nil { // else its program is gone, and what it knew with it
 		if err := l.remove(ctx, r.ID, dir); err != nil {
 			return err
 		}
