@@ -74,3 +74,18 @@ type Layered interface {
 	// until release is called or the process ends.
 	ImageLayers(ctx context.Context, image string) (layers []string, release func(), err error)
 }
+
+// Forgetter is implemented by drivers that keep something of a saved state
+// outside the directories that Snapshot wrote: an image of an engine, an agent
+// that the state maps. Who keeps the snapshots tells them when one is gone.
+type Forgetter interface {
+	// Forget removes what is kept of the state with this data (Saved.Data),
+	// which nobody will restore any more. What a sandbox still uses goes with
+	// a later call. It may be called for any data, and more than once.
+	Forget(ctx context.Context, data json.RawMessage) error
+	// ForgetOthers removes what is kept of states whose data are not among
+	// those named, which must be all that there are: after a restart, for
+	// what a crash left between a state and its record. States that living
+	// processes, this one included, have saved since they started stay.
+	ForgetOthers(ctx context.Context, named []json.RawMessage) error
+}
