@@ -28,7 +28,7 @@ var native = []opener{
 		if err != nil {
 			return nil, err
 		}
-		opts := oci.Options{Dir: filepath.Join(cfg.Data.Dir, "native"), Images: images, Logger: log}
+		opts := oci.Options{Dir: filepath.Join(cfg.Data.Dir, "native"), Images: images, Launcher: cfg.Native.Launcher, Logger: log}
 		opts.Network, opts.NetworkError = network.New(networkOptions(cfg, faas.RuntimeNative, log))
 		return oci.NewNative(opts)
 	}},

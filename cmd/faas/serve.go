@@ -90,6 +90,8 @@ func serveWith(cfg *config.Loaded, log *slog.Logger, listener net.Listener, engi
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	gate.Probe()
+	stopCollecting := collectImages(cfg, log)
+	defer stopCollecting()
 	log.Info("serving", "address", "http://"+listener.Addr().String(), "version", version, "data", cfg.Data.Dir)
 	select {
 	case err = <-failed:

@@ -29,6 +29,7 @@ type Config struct {
 	Execution Execution `toml:"execution"`
 	Images    Images    `toml:"images"`
 	Policy    Policy    `toml:"policy"`
+	Native    Native    `toml:"native"`
 	Network   Network   `toml:"network"`
 	Pools     []Pool    `toml:"pools"`
 }
@@ -89,6 +90,11 @@ type Policy struct {
 	MinIsolation string   `toml:"min_isolation" help:"process, userns, kernel or vm; empty: any"`
 }
 
+// Native configures the native runtime.
+type Native struct {
+	Launcher string `toml:"launcher" help:"what starts its sandboxes: builtin, crun, runc, or auto, which takes builtin where it works, else the faster program"`
+}
+
 // Network says how sandboxes that ask for it are connected.
 type Network struct {
 	Prefix string   `toml:"prefix" help:"IPv4 network of which each connected sandbox takes four addresses; empty: 10.213.0.0/16"`
@@ -130,6 +136,7 @@ func defaults(env Environment) Config {
 		Server: Server{Listen: "127.0.0.1:8080", MaxBodyMB: 64, DrainTimeout: Duration(30 * time.Second)},
 		API:    API{KeyFile: filepath.Join(dirs.user, "key")},
 		Log:    Log{Level: "info", Format: "text"},
+		Native: Native{Launcher: "auto"},
 		Execution: Execution{
 			Image: faas.HostImage, CPUCores: 1, MemoryMB: 512, DiskMB: 256, PIDs: 256,
 			Timeout: Duration(5 * time.Minute),
@@ -157,6 +164,7 @@ func (c *Config) Validate() error {
 		{"execution.disk_mb", c.Execution.DiskMB > 0, "must be above 0"},
 		{"execution.pids", c.Execution.PIDs > 0, "must be above 0"},
 		{"execution.timeout", c.Execution.Timeout > 0, "must be above 0"},
+		{"native.launcher", slices.Contains([]string{"auto", "builtin", "crun", "runc"}, c.Native.Launcher), "must be auto, builtin, crun or runc"},
 		{"policy.min_isolation", slices.Contains([]string{"", "process", "userns", "kernel", "vm"}, c.Policy.MinIsolation), "must be process, userns, kernel or vm"},
 	}
 	for _, check := range checks {

@@ -119,6 +119,7 @@ func TestLoadRefuses(t *testing.T) {
 		"pool":            {file: "[[pools]]\nruntime = \"native\"\n", want: "pools[0].size"},
 		"prefix":          {file: "[network]\nprefix = \"fd00::/64\"\n", want: "network.prefix"},
 		"name server":     {file: "[network]\ndns = [\"127.0.0.53\"]\n", want: "network.dns"},
+		"launcher":        {env: map[string]string{"FAAS_NATIVE_LAUNCHER": "docker"}, want: "native.launcher: must be auto"},
 		"isolation":       {file: "[policy]\nmin_isolation = \"good\"\n", want: "policy.min_isolation"},
 	}
 	for name, test := range tests {
