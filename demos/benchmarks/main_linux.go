@@ -31,6 +31,8 @@ func measurements() []measurement {
 	return []measurement{
 		{"T1", warmExecute},
 		{"T5", coldCreate},
+		{"runtimes", everyRuntime},
+		{"T7", snapshots},
 		{"T10", idleMemory},
 		{"T12", streamOutput},
 	}
