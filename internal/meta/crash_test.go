@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -19,7 +20,14 @@ import (
 // crashDir, when set, makes the test binary the process that is killed.
 const crashDir = "FAAS_META_CRASH_DIR"
 
+// heirDir, when set, makes it the process whose lock has an heir.
+const heirDir = "FAAS_META_HEIR_DIR"
+
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(heirDir); dir != "" {
+		fmt.Fprintln(os.Stderr, leaveHeir(dir))
+		os.Exit(1)
+	}
 	if dir := os.Getenv(crashDir); dir != "" {
 		if err := recordForever(dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -157,4 +165,58 @@ func killAfter(t *testing.T, dir string, lines int) []string {
 		t.Errorf("the process ended by itself after %d lines", len(got))
 	}
 	return got
+}
+
+// leaveHeir records an execution, starts a process that has the journal's lock
+// too for a while, as one that was about to execute its program would, and is
+// killed.
+func leaveHeir(dir string) error {
+	s, err := Open(context.Background(), dir, Options{})
+	if err != nil {
+		return err
+	}
+	exec := running("acme")
+	if err := s.Begin(context.Background(), exec); err != nil {
+		return err
+	}
+	heir, err := os.StartProcess("/bin/sh", []string{"sh", "-c", "sleep 0.3"},
+		&os.ProcAttr{Env: os.Environ(), Files: []*os.File{nil, nil, nil, s.journal.lock}})
+	if err != nil {
+		return err
+	}
+	fmt.Println(exec.ID)
+	if err := heir.Release(); err != nil {
+		return err
+	}
+	self, err := os.FindProcess(os.Getpid())
+	if err != nil {
+		return err
+	}
+	if err := self.Kill(); err != nil {
+		return err
+	}
+	select {}
+}
+
+// TestHeirOfALockHidesNothing kills a process whose lock outlives it.
+func TestHeirOfALockHidesNothing(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("SKIP all: no process inherits a lock here")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cmd := exec.Command(self)
+	cmd.Env, cmd.Stderr = append(os.Environ(), heirDir+"="+dir), os.Stderr
+	out, err := cmd.Output()
+	if id := strings.TrimSpace(string(out)); id == "" || err == nil {
+		t.Fatalf("no process was killed: %q, %v", out, err)
+	}
+	s := open(t, dir)
+	got, err := s.Execution(t.Context(), "acme", strings.TrimSpace(string(out)))
+	if err != nil || got.Status != faas.ExecutionLost {
+		t.Errorf("%+v, %v", got, err)
+	}
 }

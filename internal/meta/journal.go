@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/faas-platform/faas"
 )
@@ -16,6 +17,10 @@ const (
 	ownerPrefix  = "own"
 	lockSuffix   = ".lock"
 	segmentLimit = 8 << 20 // bytes after which a segment is closed
+	// inheritedLimit is how long an heir of a dead owner's lock is waited for:
+	// it is between its fork and its exec, for milliseconds on an idle machine.
+	inheritedLimit    = 5 * time.Second
+	inheritedInterval = 2 * time.Millisecond
 )
 
 // journal is the append-only log of one process: numbered segment files
@@ -54,6 +59,10 @@ func openJournal(dir string) (*journal, error) {
 			continue // another process took the new file for a dead owner's
 		}
 		j := &journal{dir: dir, owner: owner, lock: lock}
+		if err := signOwner(lock); err != nil {
+			j.discard()
+			return nil, storeError("sign the journal's lock", err)
+		}
 		if j.current, err = j.openSegment(1); err != nil {
 			j.discard()
 			return nil, storeError("open the journal", err)
@@ -73,6 +82,9 @@ func acquireOwner(dir, owner string) (*os.File, error) {
 		return nil, err
 	}
 	locked, err := tryLock(f)
+	if err == nil && !locked && ownerEnded(f) {
+		locked, err = awaitLock(f)
+	}
 	if err != nil || !locked {
 		f.Close()
 		return nil, err
@@ -87,6 +99,17 @@ func acquireOwner(dir, owner string) (*os.File, error) {
 		return nil, nil
 	}
 	return f, nil
+}
+
+// awaitLock takes the lock of an owner that has ended, which a process that it
+// was about to start still holds. That one lets go of it in a moment.
+func awaitLock(f *os.File) (bool, error) {
+	for deadline := time.Now().Add(inheritedLimit); ; time.Sleep(inheritedInterval) {
+		locked, err := tryLock(f)
+		if locked || err != nil || time.Now().After(deadline) {
+			return locked, err
+		}
+	}
 }
 
 // releaseOwner removes an owner's lock file and ends its lock.
