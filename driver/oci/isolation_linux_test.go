@@ -91,13 +91,15 @@ func has(options []string, want string) bool {
 	return false
 }
 
-// No path of the host is visible: neither in the mounts nor below the root.
+// No file of the host is visible below the root, and no path of it in the
+// mounts, but where the driver keeps its directory: the kernel names the source
+// of a bind, and these two are shared by all sandboxes.
 func TestIsolationHidesTheHost(t *testing.T) {
 	n := newNative(t, "")
 	s := create(t, n, testSpec())
 	out, _ := run(t, s, "cat /proc/self/mounts /proc/self/mountinfo /proc/1/cmdline")
 	for line := range strings.Lines(out) {
-		if strings.Contains(line, n.opts.Dir) && !strings.Contains(line, " /dev ") {
+		if strings.Contains(line, n.opts.Dir) && !strings.Contains(line, " /dev ") && !strings.Contains(line, " "+memoryDir+" ") {
 			t.Errorf("the driver's directory shows in %s", line)
 		}
 	}
