@@ -3,6 +3,7 @@ package guest
 import (
 	"context"
 	"io"
+	"sync"
 	"sync/atomic"
 
 	"github.com/faas-platform/faas"
@@ -13,6 +14,9 @@ import (
 // ended and its output is written; processes that the command left behind go
 // on, and their output is waited for only while it keeps coming. A reader that
 // stdin blocks in is not waited for.
+//
+// Where stdout and stderr are the same writer, at most one goroutine writes to
+// it at a time.
 //
 // When ctx ends first, everything that the command started is killed and the
 // context's error is returned beside the exit, if that is known. The same
@@ -34,6 +38,10 @@ func (c *Client) Run(ctx context.Context, cmd Command, stdin io.Reader, stdout, 
 	}
 	if stdin != nil {
 		go feed(e, stdin)
+	}
+	if same(stdout, stderr) {
+		one := &lockedWriter{w: stdout}
+		stdout, stderr = one, one
 	}
 	r := &running{exec: e, cancel: cancel}
 	done := make(chan struct{})
@@ -107,4 +115,22 @@ func (c *checkedWriter) Write(p []byte) (int, error) {
 	}
 	c.err = err
 	return n, err
+}
+
+// same says whether two writers are one; those that cannot be compared are not.
+func same(a, b io.Writer) bool {
+	defer func() { _ = recover() }()
+	return a != nil && a == b
+}
+
+// lockedWriter takes writes of several goroutines one after the other.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
 }
