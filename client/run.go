@@ -44,6 +44,9 @@ func (c *Client) Run(ctx context.Context, request api.ExecuteRequest, opts RunOp
 	defer r.window.close()
 	defer cancel()
 	if err := r.begin(ctx, request); err != nil {
+		if ctx.Err() != nil { // the connection is closed when ctx ends, and says only that
+			return nil, ctx.Err()
+		}
 		return nil, c.unreachable(err)
 	}
 	if opts.Stdin != nil {
