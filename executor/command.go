@@ -28,7 +28,7 @@ const (
 // runIn runs the request's command in its sandbox. stop ends the context.
 func (e *Executor) runIn(ctx context.Context, stop context.CancelCauseFunc, x *execution, s *pool.Sandbox) (*faas.Result, error) {
 	config := s.Image.Config
-	cmd := guest.Command{Args: x.req.Command, Dir: x.req.WorkingDir, User: x.req.User, Timeout: x.req.Timeout}
+	cmd := guest.Command{Args: x.req.Command, Env: x.env, Dir: x.req.WorkingDir, User: x.req.User, Timeout: x.req.Timeout}
 	if cmd.Dir == "" {
 		cmd.Dir = config.WorkingDir
 	}

@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -26,7 +27,16 @@ type execution struct {
 	admitted time.Time
 	owned    time.Time // when a sandbox was its own
 	outputs  outputs
+
+	origin   *origin  // the state to start from; nil: the image
+	who      string   // whom the sandbox is to be; empty: itself
+	env      []string // of the command alone, besides its sandbox's
+	reseeded []faas.Reseeded
+	hooks    []faas.Hook
 }
+
+// identity is who a sandbox is: the instance that it is of, or itself.
+func (x *execution) identity(sandbox string) string { return cmp.Or(x.who, sandbox) }
 
 // Execute runs one request to its end. When ctx ends first the command is
 // killed with everything that it started, and the error is ctx's. A command
@@ -34,12 +44,35 @@ type execution struct {
 // not run. A goroutine that reads req.Stdin may outlive the call until its Read
 // returns.
 func (e *Executor) Execute(ctx context.Context, req faas.Request) (*faas.Result, error) {
-	x := &execution{asked: req.Resources, arrived: time.Now()}
-	var err error
-	if x.req, err = e.opts.Default.complete(req); err != nil {
+	complete, err := e.opts.Default.complete(req)
+	if err != nil {
 		return nil, err
 	}
-	if err := available(x.req); err != nil {
+	req.Project, req.ID = complete.Project, complete.ID
+	if complete.Mode == faas.ModePersistent {
+		return e.executePersistent(ctx, req)
+	}
+	ref := cmp.Or(req.SnapshotID, req.BranchFrom)
+	if ref == "" {
+		return e.executeFrom(ctx, req, nil)
+	}
+	from, err := e.resolve(ctx, req.Project, ref)
+	if err != nil {
+		return nil, err
+	}
+	defer from.release()
+	return e.executeFrom(ctx, req, from)
+}
+
+// executeFrom runs a request in a sandbox of its own, made of an image, or of
+// a state when from is not nil.
+func (e *Executor) executeFrom(ctx context.Context, req faas.Request, from *origin) (*faas.Result, error) {
+	x := &execution{asked: req.Resources, arrived: time.Now(), origin: from}
+	if from != nil {
+		req = from.inherit(req)
+	}
+	var err error
+	if x.req, err = e.opts.Default.complete(req); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -49,10 +82,18 @@ func (e *Executor) Execute(ctx context.Context, req faas.Request) (*faas.Result,
 		return nil, err
 	}
 	defer ended()
-	candidates, err := e.choose(ctx, x.req, x.asked)
+	candidates, err := e.candidatesFor(ctx, x.req, x.asked, from)
 	if err != nil {
 		return nil, err
 	}
+	if x.req.Mode == faas.ModeCached {
+		return e.executeCached(ctx, x, candidates)
+	}
+	return e.executeAdmitted(ctx, x, candidates)
+}
+
+// executeAdmitted waits for an execution's turn and runs it.
+func (e *Executor) executeAdmitted(ctx context.Context, x *execution, candidates []candidate) (*faas.Result, error) {
 	if err := e.gate.enter(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil, stopped(ctx, "wait for admission")
@@ -72,28 +113,42 @@ func (e *Executor) Execute(ctx context.Context, req faas.Request) (*faas.Result,
 // to that of its end. It returns the sandbox to destroy behind the answer, if
 // there is one.
 func (e *Executor) admitted(ctx context.Context, x *execution, candidates []candidate) (*faas.Result, *pool.Sandbox, error) {
+	if err := e.begin(ctx, x, candidates[0].driver.Name()); err != nil {
+		return nil, nil, err
+	}
+	result, corpse, err := e.perform(ctx, x, candidates)
+	result, err = e.end(ctx, x, result, err)
+	return result, corpse, err
+}
+
+// begin records that an execution runs.
+func (e *Executor) begin(ctx context.Context, x *execution, runtime faas.Runtime) error {
 	x.record = faas.Execution{
 		ID: x.req.ID, Project: x.req.Project, Status: faas.ExecutionRunning,
-		Command: x.req.Command, Image: x.req.Image, Runtime: candidates[0].driver.Name(),
+		Command: x.req.Command, Image: x.req.Image, Runtime: runtime,
 		Mode: x.req.Mode, CreatedAt: time.Now().UTC(),
 	}
 	if err := e.store.Begin(ctx, x.record); err != nil {
-		return nil, nil, err
+		return err
 	}
 	e.counters.requests.Add(1)
 	if x.req.Started != nil {
 		x.req.Started(x.record)
 	}
-	result, corpse, err := e.perform(ctx, x, candidates)
+	return nil
+}
+
+// end records how an execution ended, and returns what its caller gets.
+func (e *Executor) end(ctx context.Context, x *execution, result *faas.Result, err error) (*faas.Result, error) {
 	if errEnd := e.store.End(x.finish(ctx, result, err)); errEnd != nil {
 		// The command ran: to hide its result would make the caller run it
 		// again. The outcome may still reach the database.
 		e.log.Error("the end of an execution could not be journalled", "execution", x.req.ID, "error", errEnd)
 	}
 	if err != nil {
-		result = nil
+		return nil, err
 	}
-	return result, corpse, err
+	return result, nil
 }
 
 // perform gets a sandbox and runs the command in it.
@@ -113,6 +168,9 @@ func (e *Executor) perform(ctx context.Context, x *execution, candidates []candi
 		e.reaper.destroy(s)
 	})
 	result, err := e.runIn(ctx, stop, x, s)
+	if err == nil && ctx.Err() == nil && leavesState(x.req.Mode) {
+		err = e.checkpoint(ctx, x, s, result)
+	}
 	if alive() {
 		return result, s, err
 	}
@@ -124,9 +182,10 @@ func (e *Executor) perform(ctx context.Context, x *execution, candidates []candi
 func (e *Executor) obtainFrom(ctx context.Context, x *execution, candidates []candidate) (*pool.Sandbox, error) {
 	var first error
 	for _, c := range candidates {
-		s, err := e.obtain(ctx, x.req, c.driver)
+		x.degraded = ""
+		s, err := e.obtain(ctx, x, c.driver)
 		if err == nil {
-			x.record.Runtime, x.degraded = c.driver.Name(), c.degraded
+			x.record.Runtime, x.degraded = c.driver.Name(), joinSentences(c.degraded, x.degraded)
 			return s, nil
 		}
 		if first == nil {

@@ -7,10 +7,15 @@
 // of its begin, a sandbox of its own, warm or new (sandbox.go), the command
 // (command.go), its outcome (outcome.go), the record of its end. Destroying
 // the sandbox comes after the answer (reaper.go).
+//
+// A sandbox may start from a saved state (origin.go, restore.go), leave one
+// (snapshots.go), or live on as an instance (instance.go, create.go,
+// lifecycle.go, resident.go), which the next process finds again (adopt.go).
 package executor
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -21,6 +26,8 @@ import (
 	"github.com/faas-platform/faas/driver"
 	"github.com/faas-platform/faas/internal/meta"
 	"github.com/faas-platform/faas/pool"
+	"github.com/faas-platform/faas/snapshot"
+	"github.com/faas-platform/faas/snapshot/chunk"
 )
 
 // Options configures an Executor. The zero value of every field but DataDir
@@ -33,7 +40,12 @@ type Options struct {
 	Admission Admission
 	Retention Retention
 	Pools     []PoolOptions
-	Logger    *slog.Logger // nil: discard
+	// MaxInstances bounds the instances that run or are paused at once. 0: 512.
+	MaxInstances int
+	// Cold is the snapshots' second tier; nil: there is none.
+	Cold   *chunk.Store
+	Cache  Cache
+	Logger *slog.Logger // nil: discard
 }
 
 // Policy restricts and orders the runtimes that `auto` and requests may use.
@@ -98,22 +110,31 @@ const (
 	// closeTimeout is how long Close goes on after its context ended, to
 	// remove what is left.
 	closeTimeout = 30 * time.Second
+	// maxResidents bounds the commands in instances and what is done to them
+	// at one time.
+	maxResidents = 4096
 )
 
 // Executor runs requests.
 type Executor struct {
-	opts     Options
-	log      *slog.Logger
-	store    *meta.Store
-	drivers  map[faas.Runtime]driver.Driver
-	probes   *probes
-	images   *images
-	gate     *gate
-	pool     *pool.Pool
-	reaper   *reaper
-	live     *live
-	counters counters
-	pooled   chan struct{} // closed when the configured pools are asked for
+	opts    Options
+	log     *slog.Logger
+	store   *meta.Store
+	drivers map[faas.Runtime]driver.Driver
+	probes  *probes
+	images  *images
+	gate    *gate
+	// residents admits what happens to instances: it only counts.
+	residents *gate
+	instances *instances
+	snapshots *snapshot.Store
+	expiry    *expiry
+	cache     *cache
+	pool      *pool.Pool
+	reaper    *reaper
+	live      *live
+	counters  counters
+	pooled    chan struct{} // closed when the configured pools are asked for
 
 	ctx       context.Context // of the executor's own tasks; ended by Close
 	stop      context.CancelFunc
@@ -123,7 +144,8 @@ type Executor struct {
 }
 
 type counters struct {
-	requests, coldStarts, poolHits, lost atomic.Int64
+	requests, coldStarts, poolHits, lost   atomic.Int64
+	restores, snapshots, cacheHits, misses atomic.Int64
 }
 
 // New opens the data directory, recovers what an earlier process left in it
@@ -140,17 +162,32 @@ func New(ctx context.Context, opts Options) (*Executor, error) {
 	}
 	e := &Executor{
 		opts: opts, log: opts.Logger, store: store, drivers: drivers,
-		gate: newGate(opts.Admission), live: newLive(), pooled: make(chan struct{}),
+		gate: newGate(opts.Admission), residents: newGate(Admission{Concurrent: maxResidents}),
+		instances: newInstances(), expiry: newExpiry(), live: newLive(), pooled: make(chan struct{}),
 	}
 	e.counters.lost.Store(int64(store.Recovered().Lost))
+	e.snapshots, err = snapshot.Open(filepath.Join(opts.DataDir, "snapshots"), snapshot.Options{Logger: opts.Logger, Cold: opts.Cold})
+	if err != nil {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		return nil, errors.Join(err, store.Close(closing))
+	}
 	e.ctx, e.stop = context.WithCancel(context.Background())
-	e.sweep(ctx)
+	e.cache = newCache(opts.Cache, store, opts.Logger)
+	e.reaper = newReaper(opts.Logger)
+	keep, err := e.adoptInstances(ctx)
+	if err != nil {
+		e.log.Error("the instances of dead processes are left alone", "error", err)
+	} else {
+		e.sweep(ctx, keep)
+		e.sweepStates(ctx, keep)
+	}
 	e.probes = newProbes(e.ctx, opts.Drivers, &probeCache{store: store, log: opts.Logger})
 	e.images = newImages(drivers)
-	e.reaper = newReaper(opts.Logger)
 	e.pool = pool.New(poolSource{e}, pool.Options{Logger: opts.Logger})
 	e.probes.begin()
 	e.tasks.Go(e.startPools)
+	e.tasks.Go(e.keepTime)
 	return e, nil
 }
 
@@ -159,6 +196,10 @@ func (o Options) withDefaults() Options {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	o.Default = o.Default.withDefaults()
+	if o.MaxInstances <= 0 {
+		o.MaxInstances = 512
+	}
+	o.Cache = o.Cache.withDefaults()
 	o.Admission = o.Admission.withDefaults(o.Default.Resources.MemoryMB)
 	return o
 }
@@ -180,15 +221,16 @@ func indexDrivers(opts Options) (map[faas.Runtime]driver.Driver, error) {
 	return drivers, nil
 }
 
-// sweep lets every driver remove what dead processes left, all at once. What
+// sweep lets every driver remove what dead processes left and no instance
+// holds, all at once. What
 // fails is logged: a runtime that is not there cannot be swept either.
-func (e *Executor) sweep(ctx context.Context) {
+func (e *Executor) sweep(ctx context.Context, kept map[string]bool) {
 	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
 	defer cancel()
 	var sweeps sync.WaitGroup
 	for _, d := range e.drivers {
 		sweeps.Go(func() {
-			removed, err := d.Sweep(ctx, func(string) bool { return false })
+			removed, err := d.Sweep(ctx, func(id string) bool { return kept[id] })
 			if err != nil {
 				e.log.Warn("sweeping leftovers failed", "runtime", d.Name(), "error", err)
 			}
@@ -219,6 +261,12 @@ type Stats struct {
 	// start tries again.
 	DestroyFailed int64
 	Pools         []pool.Status
+
+	Instances   int64 // of this process, in any status
+	Snapshots   int64 // taken
+	Restores    int64 // sandboxes made of one
+	CacheHits   int64
+	CacheMisses int64
 }
 
 // Stats returns the counters.
@@ -228,11 +276,14 @@ func (e *Executor) Stats() Stats {
 		Requests: e.counters.requests.Load(), Running: running, Queued: queued, Dying: dying,
 		PoolHits: e.counters.poolHits.Load(), ColdStarts: e.counters.coldStarts.Load(),
 		Lost: e.counters.lost.Load(), DestroyFailed: e.reaper.failed.Load(), Pools: e.pool.Status(),
+		Instances: int64(len(e.instances.all())), Snapshots: e.counters.snapshots.Load(), Restores: e.counters.restores.Load(),
+		CacheHits: e.counters.cacheHits.Load(), CacheMisses: e.counters.misses.Load(),
 	}
 }
 
 // Close stops accepting requests, waits for running executions until ctx ends,
 // then cancels the rest; it destroys what is ephemeral and closes the drivers.
+// Instances live on: the next executor on the data directory finds them.
 func (e *Executor) Close(ctx context.Context) error {
 	e.closeOnce.Do(func() { e.closeErr = e.close(ctx) })
 	return e.closeErr
@@ -240,7 +291,8 @@ func (e *Executor) Close(ctx context.Context) error {
 
 func (e *Executor) close(ctx context.Context) error {
 	e.gate.close()
-	if e.gate.waitIdle(ctx) != nil {
+	e.residents.close()
+	if errors.Join(e.gate.waitIdle(ctx), e.residents.waitIdle(ctx)) != nil {
 		e.live.cancelAll(errClosing)
 	}
 	final, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
@@ -256,11 +308,15 @@ func (e *Executor) close(ctx context.Context) error {
 		}
 	}
 	keep("running executions", e.gate.waitIdle(final))
+	keep("what happens to instances", e.residents.waitIdle(final))
 	e.stop()
 	keep("warm sandboxes", e.pool.Close(final))
 	keep("leftover sandboxes", e.reaper.close(final))
 	keep("probes", e.probes.close(final))
 	e.tasks.Wait()
+	e.closeInstances()
+	keep("cached results", e.cache.close(final))
+	keep("snapshots", e.snapshots.Close())
 	keep("records", e.store.Close(final))
 	for _, d := range e.drivers {
 		keep("the "+string(d.Name())+" driver", d.Close())

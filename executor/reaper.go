@@ -94,6 +94,7 @@ func (r *reaper) destroy(s *pool.Sandbox) {
 		err := s.Destroy(ctx)
 		cancel()
 		if err == nil {
+			gone(s)
 			return
 		}
 		if attempt == reapAttempts || r.ctx.Err() != nil {

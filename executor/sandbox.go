@@ -23,8 +23,12 @@ const (
 )
 
 // obtain returns a sandbox that is this request's alone and configured for it:
-// a warm one when the pool has it, otherwise a new one.
-func (e *Executor) obtain(ctx context.Context, req faas.Request, d driver.Driver) (*pool.Sandbox, error) {
+// one restored from its origin, a warm one when the pool has it, or a new one.
+func (e *Executor) obtain(ctx context.Context, x *execution, d driver.Driver) (*pool.Sandbox, error) {
+	if x.origin != nil {
+		return e.restore(ctx, x, d)
+	}
+	req := x.req
 	image, err := e.images.resolve(ctx, d.Name(), req.Image)
 	if err != nil {
 		return nil, err
@@ -32,7 +36,7 @@ func (e *Executor) obtain(ctx context.Context, req faas.Request, d driver.Driver
 	spec := faas.Spec{
 		Project: req.Project, Image: req.Image, Resources: req.Resources, Network: req.Network, Labels: req.Labels,
 	}
-	s, err := e.claim(ctx, d, image, spec, req)
+	s, err := e.claim(ctx, d, image, spec, x)
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +48,7 @@ func (e *Executor) obtain(ctx context.Context, req faas.Request, d driver.Driver
 	if s, err = e.create(ctx, d, image, spec); err != nil {
 		return nil, err
 	}
-	if err := configure(ctx, s, req); err != nil {
+	if err := configure(ctx, s, x); err != nil {
 		e.reaper.add(s, nil)
 		return nil, err
 	}
@@ -53,7 +57,7 @@ func (e *Executor) obtain(ctx context.Context, req faas.Request, d driver.Driver
 
 // claim returns a warm sandbox, made this request's, or nil when there is none
 // that answers.
-func (e *Executor) claim(ctx context.Context, d driver.Driver, image driver.Image, spec faas.Spec, req faas.Request) (*pool.Sandbox, error) {
+func (e *Executor) claim(ctx context.Context, d driver.Driver, image driver.Image, spec faas.Spec, x *execution) (*pool.Sandbox, error) {
 	if spec.Network.Mode != faas.NetworkNone {
 		return nil, nil // the warm ones have none
 	}
@@ -67,7 +71,7 @@ func (e *Executor) claim(ctx context.Context, d driver.Driver, image driver.Imag
 		if s == nil {
 			return nil, nil
 		}
-		err := e.become(ctx, s, d, spec, req, adopted)
+		err := e.become(ctx, s, d, spec, x, adopted)
 		if err == nil {
 			return s, nil
 		}
@@ -90,7 +94,7 @@ func (e *Executor) claimOther(d driver.Driver, class pool.Class, digest string) 
 }
 
 // become makes a warm sandbox that of a request.
-func (e *Executor) become(ctx context.Context, s *pool.Sandbox, d driver.Driver, spec faas.Spec, req faas.Request, adopt bool) error {
+func (e *Executor) become(ctx context.Context, s *pool.Sandbox, d driver.Driver, spec faas.Spec, x *execution, adopt bool) error {
 	if adopt {
 		spec.ID, spec.Hostname = s.ID(), s.ID()
 		ctx, cancel := context.WithTimeout(ctx, configureTimeout)
@@ -99,7 +103,7 @@ func (e *Executor) become(ctx context.Context, s *pool.Sandbox, d driver.Driver,
 			return err
 		}
 	}
-	return configure(ctx, s, req)
+	return configure(ctx, s, x)
 }
 
 // create makes a sandbox and a client of its agent.
@@ -115,17 +119,23 @@ func (e *Executor) create(ctx context.Context, d driver.Driver, image driver.Ima
 		}
 		return nil, err
 	}
+	return connect(made, image), nil
+}
+
+// connect gives a sandbox a client of its agent.
+func connect(made driver.Sandbox, image driver.Image) *pool.Sandbox {
 	channel := made.Channel()
 	client := guest.NewClient(made.Dial, guest.Options{Secret: channel.Secret, Multiplex: channel.Multiplex})
-	return &pool.Sandbox{Sandbox: made, Client: client, Image: image}, nil
+	return &pool.Sandbox{Sandbox: made, Client: client, Image: image}
 }
 
 // configure makes a sandbox that of a request: identity and environment.
-func configure(ctx context.Context, s *pool.Sandbox, req faas.Request) error {
+func configure(ctx context.Context, s *pool.Sandbox, x *execution) error {
+	who, req := x.identity(s.ID()), x.req
 	ctx, cancel := context.WithTimeout(ctx, configureTimeout)
 	defer cancel()
 	_, err := s.Client.Configure(ctx, guest.Configuration{
-		Identity: &guest.Identity{ID: s.ID(), Project: req.Project, Hostname: s.ID(), Labels: req.Labels},
+		Identity: &guest.Identity{ID: who, Project: req.Project, Hostname: who, Labels: req.Labels},
 		Env:      environment(s.Image.Config.Env, req.Env),
 	})
 	return err

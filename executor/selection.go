@@ -82,6 +82,7 @@ func needsOf(req faas.Request, asked faas.Resources) []need {
 	add(req.Network.Mode == faas.NetworkNone, faas.FeatureNetworkNone, "network none", false)
 	add(req.Network.Mode == faas.NetworkEgress, faas.FeatureNetworkEgress, "network egress", false)
 	add(req.TTY != nil, faas.FeaturePTY, "a terminal", false)
+	add(leavesState(req.Mode), faas.FeatureSnapshotFS, "mode "+string(req.Mode), false)
 	add(len(req.Files) > 0, faas.FeatureFiles, "files", false)
 	add(asked.CPUCores != 0, faas.FeatureLimitCPU, "cpu_cores", true)
 	add(asked.MemoryMB != 0, faas.FeatureLimitMemory, "memory_mb", true)
@@ -106,14 +107,14 @@ type obstacle struct {
 // choose returns the runtimes that can serve a request, the one to use first.
 // The others are for when it turns out, while the sandbox is being made, that
 // the first cannot after all. asked are the limits that the request itself
-// named.
-func (e *Executor) choose(ctx context.Context, req faas.Request, asked faas.Resources) ([]candidate, error) {
+// named; more are needs that the request does not show.
+func (e *Executor) choose(ctx context.Context, req faas.Request, asked faas.Resources, more ...need) ([]candidate, error) {
 	if runtime := req.Runtime; runtime != faas.RuntimeAuto && !e.opts.Policy.allows(runtime) {
 		return nil, &faas.Error{Kind: faas.KindPermissionDenied, Op: "choose a runtime",
 			Detail: fmt.Sprintf("the configuration does not allow the runtime %s", runtime),
 			Remedy: "use runtime auto, or allow it in the configuration"}
 	}
-	needs := needsOf(req, asked)
+	needs := append(needsOf(req, asked), more...)
 	candidates, obstacles, err := e.survey(ctx, req, needs)
 	if err == nil && len(candidates) == 0 && e.probes.renew(ctx) {
 		candidates, obstacles, err = e.survey(ctx, req, needs)
@@ -222,7 +223,10 @@ func boolOrder(a, b bool) int {
 }
 
 func joinSentences(a, b string) string {
-	if b == "" {
+	switch {
+	case a == "":
+		return b
+	case b == "":
 		return a
 	}
 	return a + "; " + b

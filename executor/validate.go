@@ -279,6 +279,27 @@ func checkMode(req *faas.Request) error {
 		return faas.InvalidField("cache_key", "needs mode cached")
 	case req.CacheTTL != 0 && req.Mode != faas.ModeCached:
 		return faas.InvalidField("cache_ttl_ms", "needs mode cached")
+	case req.CacheTTL < 0:
+		return faas.InvalidField("cache_ttl_ms", "is negative")
+	case req.SnapshotID != "" && req.BranchFrom != "":
+		return faas.InvalidField("branch_from", "an execution starts from snapshot_id or from branch_from, not both")
+	case req.SnapshotID != "" && !faas.ValidID(faas.PrefixSnapshot, req.SnapshotID):
+		return faas.InvalidField("snapshot_id", "%q is not a snapshot id", clip(req.SnapshotID))
+	case req.Mode == faas.ModeBranched && req.BranchFrom == "" && req.SnapshotID == "":
+		return faas.InvalidField("branch_from", "mode branched needs an execution, snapshot, branch or instance to continue from")
+	case req.InstanceID != "" && req.Mode != faas.ModePersistent:
+		return faas.InvalidField("instance_id", "needs mode persistent")
+	}
+	return checkEntropy(req)
+}
+
+func checkEntropy(req *faas.Request) error {
+	switch req.Entropy {
+	case "":
+		req.Entropy = faas.EntropyReport
+	case faas.EntropyReport, faas.EntropyStrict:
+	default:
+		return faas.InvalidField("entropy", "%q is not one of report, strict", clip(string(req.Entropy)))
 	}
 	return nil
 }
@@ -291,20 +312,6 @@ func checkLabels(req *faas.Request) error {
 		if key == "" || len(key) > maxLabelKey || len(value) > maxLabelValue {
 			return faas.InvalidField("labels", "%q: a key has 1 to %d bytes, a value at most %d", clip(key), maxLabelKey, maxLabelValue)
 		}
-	}
-	return nil
-}
-
-// available refuses what this version of the executor does not do.
-func available(req faas.Request) error {
-	const remedy = "use mode ephemeral without a starting point; GET /api/v1/runtimes and `faas doctor` say what is there"
-	switch {
-	case req.Mode != faas.ModeEphemeral:
-		return faas.Unavailable("this version does not execute in mode "+string(req.Mode), remedy)
-	case req.SnapshotID != "":
-		return faas.Unavailable("this version cannot start an execution from a snapshot", remedy)
-	case req.BranchFrom != "":
-		return faas.Unavailable("this version cannot continue an execution from a branch", remedy)
 	}
 	return nil
 }

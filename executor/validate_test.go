@@ -120,22 +120,19 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-func TestOtherModesAreHonest(t *testing.T) {
-	for _, change := range []func(*faas.Request){
-		func(r *faas.Request) { r.Mode = faas.ModeCached },
-		func(r *faas.Request) { r.Mode = faas.ModeCheckpointed },
-		func(r *faas.Request) { r.Mode = faas.ModeBranched },
-		func(r *faas.Request) { r.Mode = faas.ModePersistent },
-		func(r *faas.Request) { r.SnapshotID = "snap-1" },
-		func(r *faas.Request) { r.BranchFrom = "br-1" },
+func TestModesAreChecked(t *testing.T) {
+	for field, change := range map[string]func(*faas.Request){
+		"branch_from":  func(r *faas.Request) { r.Mode = faas.ModeBranched },
+		"snapshot_id":  func(r *faas.Request) { r.SnapshotID = "snap-1" },
+		"instance_id":  func(r *faas.Request) { r.InstanceID = "inst-1" },
+		"cache_key":    func(r *faas.Request) { r.CacheKey = "k" },
+		"cache_ttl_ms": func(r *faas.Request) { r.CacheTTL = time.Second },
+		"entropy":      func(r *faas.Request) { r.Entropy = "some" },
 	} {
-		req, err := Defaults{}.withDefaults().complete(request(change))
-		if err == nil {
-			err = available(req)
-		}
+		_, err := Defaults{}.withDefaults().complete(request(change))
 		var e *faas.Error
-		if !errors.As(err, &e) || e.Kind != faas.KindCapabilityUnavailable || e.Remedy == "" {
-			t.Errorf("%+v: got %v", req, err)
+		if !errors.As(err, &e) || e.Kind != faas.KindInvalidArgument || e.Field != field {
+			t.Errorf("%s: got %v", field, err)
 		}
 	}
 }

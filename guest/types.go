@@ -3,6 +3,8 @@ package guest
 import (
 	"io/fs"
 	"time"
+
+	"github.com/faas-platform/faas"
 )
 
 // Command asks the agent to run one command.
@@ -54,6 +56,7 @@ type Configuration struct {
 	Secret   []byte            `json:"secret,omitempty"`    // the new channel secret, in force for the next connection
 	Clock    *time.Time        `json:"clock,omitempty"`     // set the wall clock, where the agent may
 	Entropy  []byte            `json:"entropy,omitempty"`   // mixed into the kernel's pool, where the agent may
+	Reseed   bool              `json:"reseed,omitempty"`    // renew the random generators in running programs' memory
 	RunHooks bool              `json:"run_hooks,omitempty"` // run /etc/faas/on-restore.d before the answer
 }
 
@@ -82,6 +85,8 @@ type Network struct {
 type Configured struct {
 	Skipped map[string]string `json:"skipped,omitempty"` // field → why the agent could not
 	Hooks   []HookResult      `json:"hooks,omitempty"`
+	// Reseeded holds an outcome for each generator that Reseed found.
+	Reseeded []faas.Reseeded `json:"reseeded,omitempty"`
 }
 
 // HookResult is the outcome of one on-restore hook.

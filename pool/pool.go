@@ -36,6 +36,7 @@ type Sandbox struct {
 	Client   *guest.Client
 	Image    driver.Image
 	Baseline driver.Stats // when nothing had run in it yet
+	Gone     func()       // called once the sandbox is destroyed; nil: nothing to do
 
 	checked time.Time // when its agent last answered
 }
