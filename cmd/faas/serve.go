@@ -62,6 +62,9 @@ func serve(cfg *config.Loaded) error {
 		return err
 	}
 	defer listener.Close()
+	if err := makeDataDir(cfg); err != nil {
+		return err
+	}
 	authenticator, err := authentication(cfg, log)
 	if err != nil {
 		return err

@@ -36,6 +36,19 @@ func (c *commands) load(flags ...config.Flag) (*config.Loaded, error) {
 	})
 }
 
+// dataDirMode lets others pass through the data directory, not look: what some
+// runtimes start reaches its files as users that are nobody on this machine.
+// What is not for others has a mode of its own.
+const dataDirMode = 0o711
+
+// makeDataDir makes the directory of all durable state when it is missing.
+func makeDataDir(cfg *config.Loaded) error {
+	if err := os.MkdirAll(cfg.Data.Dir, dataDirMode); err != nil {
+		return faas.Errorf(faas.KindFailedPrecondition, "make the data directory: %w", err)
+	}
+	return nil
+}
+
 // flag makes a setting of a command-line flag that was given.
 func flag(name, key, value string) []config.Flag {
 	if value == "" {

@@ -15,14 +15,17 @@ import (
 // verify runs the user-facing part of the conformance suite on each runtime,
 // in a directory of its own, beside whatever runs on the machine.
 func verify(ctx context.Context, cfg *config.Loaded, asJSON bool) error {
-	if err := os.MkdirAll(cfg.Data.Dir, 0o755); err != nil {
-		return faas.Errorf(faas.KindFailedPrecondition, "verify: %w", err)
+	if err := makeDataDir(cfg); err != nil {
+		return err
 	}
 	dir, err := os.MkdirTemp(cfg.Data.Dir, "verify-")
 	if err != nil {
 		return faas.Errorf(faas.KindFailedPrecondition, "verify: %w", err)
 	}
 	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, dataDirMode); err != nil {
+		return faas.Errorf(faas.KindFailedPrecondition, "verify: %w", err)
+	}
 	own := *cfg
 	own.Data.Dir = dir
 	opened := drivers(&own, slog.New(slog.DiscardHandler), faas.RuntimeAuto)

@@ -156,3 +156,21 @@ func TestUnknownLauncherIsRefused(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A program's processes are nobody on the host and must reach their root.
+func TestProgramNeedsAWayToTheDirectory(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIP native all: the programs' launchers need root")
+	}
+	if _, err := exec.LookPath(LauncherCrun); err != nil {
+		notHere(t, LauncherCrun+" is not installed")
+	}
+	n := newNative(t, LauncherCrun)
+	if err := os.Chmod(filepath.Dir(n.opts.Dir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c := n.Probe(t.Context())
+	if c.Available || !strings.Contains(c.Reason, "cannot pass through "+filepath.Dir(n.opts.Dir)) || !strings.Contains(c.Remedy, "chmod o+x") {
+		t.Errorf("%+v", c)
+	}
+}

@@ -41,6 +41,10 @@ func (c command) name() string { return c.runtime }
 
 // start makes a bundle of the plan and runs create, then start.
 func (c command) start(ctx context.Context, p *plan) (*handle, error) {
+	if closed := closedAbove(filepath.Dir(p.dir)); closed != "" {
+		return nil, faas.Unavailable(c.runtime+"'s processes, which are nobody on this machine, cannot pass through "+closed,
+			"chmod o+x "+closed+", use another data directory, or the builtin launcher")
+	}
 	if err := c.bundle(p); err != nil {
 		return nil, err
 	}

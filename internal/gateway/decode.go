@@ -315,7 +315,10 @@ func (e *execution) network(_ string, raw json.RawMessage) error {
 	} else {
 		decoder := json.NewDecoder(bytes.NewReader(raw))
 		decoder.DisallowUnknownFields()
-		if decoder.Decode(&policy) != nil {
+		if err := decoder.Decode(&policy); err != nil {
+			if unknown, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+				return errors.New("there is no such field in it: " + unknown)
+			}
 			return wrong
 		}
 	}

@@ -122,7 +122,7 @@ func TestDecodeExecuteRefuses(t *testing.T) {
 		"disk":              {with(`"disk_mb":"1"`), []string{"disk_mb"}, "whole number"},
 		"pids":              {with(`"pids":-1`), []string{"pids"}, "at least 1"},
 		"network mode":      {with(`"network":"all"`), []string{"network"}, "no mode"},
-		"network field":     {with(`"network":{"mode":"egress","deny":[]}`), []string{"network"}, "must be"},
+		"network field":     {with(`"network":{"mode":"egress","deny":[]}`), []string{"network"}, "no such field in it: \"deny"},
 		"network cidr":      {with(`"network":{"mode":"egress","allow":["x"]}`), []string{"network"}, "CIDR"},
 		"network allow":     {with(`"network":{"mode":"none","allow":["10.0.0.0/8"]}`), []string{"network"}, "egress only"},
 		"ttl":               {with(`"cache_ttl_ms":-1`), []string{"cache_ttl_ms"}, "above 0"},

@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -106,9 +108,31 @@ func connect(path, synchronous string, connections int) (*sql.DB, error) {
 	return db, nil
 }
 
+// makePrivate sees to it that the database file and those beside it are the
+// user's only: they hold commands and their output, and the directory above
+// lets others pass. SQLite gives the others the mode of the first.
+func makePrivate(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if err := os.Chmod(path+suffix, 0o600); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
 // openDatabase opens the database file, which it makes when missing, and
 // brings it to this program's version.
 func openDatabase(ctx context.Context, path string) (*sql.DB, error) {
+	if err := makePrivate(path); err != nil {
+		return nil, storeError("make the database private", err)
+	}
 	db, err := connect(path, syncNormal, 4)
 	if err != nil {
 		return nil, err

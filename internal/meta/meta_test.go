@@ -6,7 +6,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -260,6 +262,32 @@ func TestJournalRotates(t *testing.T) {
 	}
 	if n := len(s.journal.closed); n > 2 {
 		t.Errorf("%d segments were left at the end", n)
+	}
+}
+
+// What commands wrote is their user's only, also where an earlier version let
+// others read it.
+func TestDatabaseIsPrivate(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("SKIP all: files have no such modes here")
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "meta.db"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	begin(t, open(t, dir), running("acme"))
+	files, err := filepath.Glob(filepath.Join(dir, "*", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"meta.db", "meta.db-wal", "meta.db-shm"} {
+		files = append(files, filepath.Join(dir, name))
+	}
+	for _, file := range files {
+		info, err := os.Stat(file)
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", file, info, err)
+		}
 	}
 }
 
