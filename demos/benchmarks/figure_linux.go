@@ -77,7 +77,7 @@ func (r *Report) write(path string) error {
 // markdown prints the report as a table.
 func (r *Report) markdown(w io.Writer) {
 	m := r.Machine
-	fmt.Fprintf(w, "Commit %s, %s, %d cores, %d MiB, Linux %s, cgroup %s, as %s\n\n", r.Commit, m.CPU, m.Cores, m.MemoryMB, m.Kernel, m.Cgroup, m.User)
+	fmt.Fprintf(w, "Commit %s, %s, %d cores, %d MiB, Linux %s, cgroup %s, as %s, load %.1f at the start\n\n", r.Commit, m.CPU, m.Cores, m.MemoryMB, m.Kernel, m.Cgroup, m.User, m.Load)
 	fmt.Fprintln(w, "| id | what | value | target | p50 / p99 ms (runs) | beside it, median ms |")
 	fmt.Fprintln(w, "|---|---|---|---|---|---|")
 	for _, f := range r.Figures {

@@ -67,7 +67,10 @@ func everyRuntime(ctx context.Context, b *bench) (figures []Figure, err error) {
 		return nil, err
 	}
 	for _, o := range opened {
-		figures = append(figures, runtimeFigures(o.driver.Name(), parts[o.driver.Name()], all)...)
+		// The first is the uncounted one.
+		p := parts[o.driver.Name()]
+		p.create, p.exec, p.destroy = p.create[1:], p.exec[1:], p.destroy[1:]
+		figures = append(figures, runtimeFigures(o.driver.Name(), p, all)...)
 	}
 	if len(figures) > 0 {
 		figures[0].Notes = notes
