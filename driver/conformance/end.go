@@ -214,7 +214,8 @@ func checkOrphansReaped(ctx context.Context, env *Env) error {
 			return err
 		}
 		for _, p := range list {
-			if p.State == "Z" {
+			// By name: a test double shows the machine's own processes too.
+			if p.State == "Z" && strings.Contains(strings.Join(p.Command, " "), "sleep") {
 				return fmt.Errorf("process %d (parent %d, %q) stays a zombie", p.PID, p.PPID, p.Command)
 			}
 		}
