@@ -20,7 +20,8 @@ const (
 	// waits for it.
 	redialFast = 5 * time.Millisecond
 	redialSlow = 100 * time.Millisecond
-	// redialPatience is how long the host is dialled at the fast pace.
+	// redialPatience is how long the host is dialled at the fast pace after it
+	// has last been there.
 	redialPatience = 10 * time.Second
 )
 
@@ -46,7 +47,7 @@ func dialOut(s settings) (server, error) {
 			}
 			if err := offer(ctx, conn, proof); err != nil {
 				conn.Close() //nolint:errcheck // given up
-				return false
+				return true // the host was there: it comes back after a checkpoint
 			}
 			serving.Go(func() { a.ServeConn(ctx, conn) }) //nolint:errcheck // the client is told
 			return true

@@ -11,8 +11,6 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
-
-	"github.com/faas-platform/faas/guest"
 )
 
 const (
@@ -46,6 +44,7 @@ type dialOutChannel struct {
 	mu        sync.Mutex
 	listening *listening // nil: another process may
 	closed    bool
+	suspended chan struct{} // closed when it may listen again; nil: it may
 }
 
 // listening is the state while this process is the one that listens.
@@ -85,6 +84,16 @@ func (c *dialOutChannel) dial(ctx context.Context, ended <-chan struct{}) (net.C
 // listen makes this process the one that listens.
 func (c *dialOutChannel) listen(ctx context.Context) (*listening, error) {
 	c.mu.Lock()
+	for c.suspended != nil {
+		again := c.suspended
+		c.mu.Unlock()
+		select {
+		case <-again:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		c.mu.Lock()
+	}
 	defer c.mu.Unlock()
 	if c.closed {
 		return nil, errChannelClosed
@@ -265,7 +274,36 @@ func (c *dialOutChannel) close() {
 	}
 }
 
+// suspend stops listening until resume: who dials waits. Nothing of the host
+// stays open in the sandbox but what a client has taken.
+func (c *dialOutChannel) suspend() {
+	c.mu.Lock()
+	c.suspended = make(chan struct{})
+	l := c.listening
+	c.mu.Unlock()
+	if l != nil {
+		l.stop()
+		l.owned.Wait()
+		l.drain()
+	}
+	os.Remove(filepath.Join(c.dir, hostSocket)) //nolint:errcheck // nobody listens on it
+}
+
+// resume lets the agent come again, at once.
+func (c *dialOutChannel) resume() error {
+	c.mu.Lock()
+	close(c.suspended)
+	c.suspended = nil
+	c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), handoverTimeout)
+	defer cancel()
+	if _, err := c.listen(ctx); err != nil && !errors.Is(err, errChannelClosed) {
+		return fmt.Errorf("listen for the agent again: %w", err)
+	}
+	return nil
+}
+
 // newDialOutChannel prepares the directory that the agent sees.
-func newDialOutChannel(dir string, owner int, secret []byte) *dialOutChannel {
-	return &dialOutChannel{dir: dir, owner: owner, proof: guest.DialOutProof(secret)}
+func newDialOutChannel(dir string, owner int, proof []byte) *dialOutChannel {
+	return &dialOutChannel{dir: dir, owner: owner, proof: proof}
 }

@@ -2,7 +2,6 @@ package oci
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,6 +13,9 @@ import (
 	"github.com/faas-platform/faas/guest"
 	"github.com/faas-platform/faas/image"
 )
+
+// gvisorLayer is the kind of writable layer that the records name.
+const gvisorLayer = "gVisor overlay"
 
 const (
 	// kernelMemoryMB is what a sandbox gets on top of its own memory for
@@ -38,9 +40,13 @@ func (g *GVisor) Create(ctx context.Context, spec faas.Spec) (driver.Sandbox, er
 	if err := g.usable(); err != nil {
 		return nil, err
 	}
-	secret := make([]byte, 32)
-	rand.Read(secret) //nolint:errcheck // crypto/rand.Read never fails
-	r := &record{ID: spec.ID, Launcher: launcherRunsc, CreatedAt: time.Now().UTC(), Spec: spec, Secret: secret, Layer: "gVisor overlay"}
+	r := &record{ID: spec.ID, Launcher: launcherRunsc, CreatedAt: time.Now().UTC(), Spec: spec, Secret: newSecret(), Layer: gvisorLayer}
+	return g.make(ctx, r, func(s *gvisorSandbox) error { return g.build(ctx, s, nil) })
+}
+
+// make records a sandbox, has it built, and undoes everything when that fails.
+func (g *GVisor) make(ctx context.Context, r *record, build func(*gvisorSandbox) error) (driver.Sandbox, error) {
+	spec := r.Spec
 	if err := g.begin(spec.ID); err != nil {
 		return nil, err
 	}
@@ -49,7 +55,7 @@ func (g *GVisor) Create(ctx context.Context, spec faas.Spec) (driver.Sandbox, er
 		return nil, createError(ctx, spec, err)
 	}
 	s := g.newSandbox(r)
-	if err := g.build(ctx, s); err != nil {
+	if err := build(s); err != nil {
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 		defer cancel()
 		if undoErr := s.Destroy(undo); undoErr != nil {
@@ -61,39 +67,17 @@ func (g *GVisor) Create(ctx context.Context, spec faas.Spec) (driver.Sandbox, er
 	return s, nil
 }
 
-// build makes everything of a sandbox whose record is on disk.
-func (g *GVisor) build(ctx context.Context, s *gvisorSandbox) error {
-	spec := s.spec()
-	root, err := g.images.AcquireWith(ctx, spec.Image, image.AcquireOptions{Owner: spec.ID})
-	if err != nil {
+// build makes everything of a sandbox whose record is on disk, with layers
+// above the image, topmost first.
+func (g *GVisor) build(ctx context.Context, s *gvisorSandbox, above []string) error {
+	if err := s.update(func(r *record) { r.Agent, r.Layers = g.agent.Digest, above }); err != nil {
 		return err
 	}
-	ns, err := s.connect(ctx)
-	if err != nil {
+	from := beginning{agent: g.agent.Dir, above: above}
+	if err := g.begun(ctx, s, &from); err != nil {
 		return err
 	}
-	if ns != nil {
-		defer ns.Close()
-	}
-	if err := g.furnish(s, root, ns); err != nil {
-		return err
-	}
-	if err := s.group.Create(gvisorLimits(spec.Resources)); err != nil {
-		return err
-	}
-	if _, err := s.channel.listen(ctx); err != nil {
-		return fmt.Errorf("listen for the agent: %w", err)
-	}
-	if err := g.start(ctx, s, root); err != nil {
-		return err
-	}
-	if err := g.adopt(s); err != nil {
-		return err
-	}
-	if err := s.limitProcesses(ctx, spec.Resources.PIDs); err != nil {
-		return fmt.Errorf("limit the number of processes: %w: runsc says: %s", err, complaint(g.work.path(s.id)))
-	}
-	if err := s.configure(ctx, environment(root, spec)); err != nil {
+	if err := s.configure(ctx, environment(from.root, s.spec())); err != nil {
 		return fmt.Errorf("the agent does not answer: %w: runsc says: %s", err, complaint(g.work.path(s.id)))
 	}
 	// The agent has read it; commands never see it.
@@ -103,9 +87,50 @@ func (g *GVisor) build(ctx context.Context, s *gvisorSandbox) error {
 	return s.update(func(r *record) { r.Ready = true })
 }
 
+// begun makes all that a sandbox needs and starts it.
+func (g *GVisor) begun(ctx context.Context, s *gvisorSandbox, from *beginning) error {
+	spec := s.spec()
+	var err error
+	if from.root, err = g.images.AcquireWith(ctx, spec.Image, image.AcquireOptions{Owner: spec.ID}); err != nil {
+		return err
+	}
+	if from.root.Host != nil {
+		if err := s.update(func(r *record) { r.Mounts = hostMounts(from.root.Host) }); err != nil {
+			return err
+		}
+	}
+	ns, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	if ns != nil {
+		defer ns.Close()
+	}
+	if err := g.furnish(s, ns, from.memory == ""); err != nil {
+		return err
+	}
+	if err := s.group.Create(gvisorLimits(spec.Resources)); err != nil {
+		return err
+	}
+	if _, err := s.channel.listen(ctx); err != nil {
+		return fmt.Errorf("listen for the agent: %w", err)
+	}
+	if err := g.start(ctx, s, *from); err != nil {
+		return err
+	}
+	if err := g.adopt(s); err != nil {
+		return err
+	}
+	if err := s.limitProcesses(ctx, spec.Resources.PIDs); err != nil {
+		return fmt.Errorf("limit the number of processes: %w: runsc says: %s", err, complaint(g.work.path(s.id)))
+	}
+	return nil
+}
+
 // furnish makes the sandbox's directory: the bundle that runsc reads, its
-// state, the writable layer's file, and what the agent sees as channelDir.
-func (g *GVisor) furnish(s *gvisorSandbox, root *image.RootFS, ns *os.File) error {
+// state, the writable layer's file, and what the agent sees as channelDir, with
+// the secret for one that has none yet.
+func (g *GVisor) furnish(s *gvisorSandbox, ns *os.File, withSecret bool) error {
 	dir := g.work.path(s.id)
 	// runsc's file server has root's ids of the sandbox and must get through.
 	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // the record in it is 0600
@@ -116,8 +141,11 @@ func (g *GVisor) furnish(s *gvisorSandbox, root *image.RootFS, ns *os.File) erro
 			return err
 		}
 	}
+	if !withSecret {
+		return g.writeBundle(s, dir, ns)
+	}
 	secret := filepath.Join(s.channel.dir, "secret")
-	if err := os.WriteFile(secret, s.secret, 0o400); err != nil {
+	if err := os.WriteFile(secret, s.channelSecret(), 0o400); err != nil {
 		return err
 	}
 	if err := os.Lchown(secret, g.shift, g.shift); err != nil {
@@ -140,14 +168,20 @@ func gvisorLimits(r faas.Resources) cgroup.Limits {
 // configure makes the sandbox its first owner's, and removes what kept gVisor
 // from mounting over /tmp.
 func (s *gvisorSandbox) configure(ctx context.Context, env map[string]string) error {
-	client := guest.NewClient(s.Dial, guest.Options{Secret: s.secret, Multiplex: true})
+	client := guest.NewClient(s.Dial, guest.Options{Secret: s.channelSecret(), Multiplex: true})
 	defer client.Close() //nolint:errcheck // connections only
-	spec := s.spec()
-	_, err := client.Configure(ctx, guest.Configuration{Env: env, Identity: &guest.Identity{
-		ID: spec.ID, Project: spec.Project, Hostname: hostname(spec), Labels: spec.Labels,
-	}, Network: resolvers(s.attachment())})
-	if err != nil || spec.ReadOnly {
+	_, err := client.Configure(ctx, guest.Configuration{Env: env, Identity: s.identity(), Network: resolvers(s.attachment())})
+	if err != nil || s.spec().ReadOnly {
 		return err
 	}
-	return client.Remove(ctx, spacerPath, false)
+	err = client.Remove(ctx, spacerPath, false)
+	if faas.KindOf(err) == faas.KindNotFound {
+		return nil // the layers of a snapshot did without
+	}
+	return err
+}
+
+func (s *gvisorSandbox) identity() *guest.Identity {
+	spec := s.spec()
+	return &guest.Identity{ID: spec.ID, Project: spec.Project, Hostname: hostname(spec), Labels: spec.Labels}
 }

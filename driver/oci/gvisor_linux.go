@@ -210,6 +210,11 @@ func (g *GVisor) Recover(ctx context.Context, h driver.Handle) (driver.Sandbox, 
 	if err := g.adopt(s); err != nil {
 		return nil, errors.Join(err, process.close())
 	}
+	if r.Still {
+		if err := s.recoverStill(ctx); err != nil {
+			return nil, gvisorError(err)
+		}
+	}
 	return s, ctx.Err()
 }
 

@@ -88,7 +88,7 @@ func (g *GVisor) diagnose(err error) (reason, remedy string) {
 
 // features looks at a running sandbox.
 func (g *GVisor) features(ctx context.Context, s *gvisorSandbox) ([]faas.Capability, error) {
-	client := guest.NewClient(s.Dial, guest.Options{Secret: s.secret, Multiplex: true})
+	client := guest.NewClient(s.Dial, guest.Options{Secret: s.channelSecret(), Multiplex: true})
 	defer client.Close() //nolint:errcheck // connections only
 	exit, err := client.Run(ctx, guest.Command{Args: []string{"true"}}, nil, io.Discard, io.Discard)
 	if err != nil {
@@ -100,14 +100,11 @@ func (g *GVisor) features(ctx context.Context, s *gvisorSandbox) ([]faas.Capabil
 	yes := func(f faas.Feature, detail string) faas.Capability {
 		return faas.Capability{Feature: f, Available: true, Detail: detail}
 	}
-	no := func(f faas.Feature, reason, remedy string) faas.Capability {
-		return faas.Capability{Feature: f, Reason: reason, Remedy: remedy}
-	}
 	memory := g.cgroupCapability(faas.FeatureLimitMemory, cgroup.Memory)
 	if memory.Available {
 		memory.Detail += fmt.Sprintf(", with %d MiB more for gVisor's kernel; a sandbox that exceeds it ends as a whole", kernelMemoryMB)
 	}
-	return []faas.Capability{
+	return append([]faas.Capability{
 		yes(faas.FeatureExec, ""), yes(faas.FeaturePTY, ""), yes(faas.FeatureFiles, ""), yes(faas.FeaturePorts, "through the agent"),
 		yes(faas.FeatureHostImage, ""), yes(faas.FeatureOCIImage, ""),
 		yes(faas.FeatureUserNamespace, fmt.Sprintf("gVisor's processes are %d and up on the host, which belong to nobody", g.shift)),
@@ -120,8 +117,7 @@ func (g *GVisor) features(ctx context.Context, s *gvisorSandbox) ([]faas.Capabil
 		g.egress().capability(ctx),
 		g.pauseCapability(ctx, s),
 		yes(faas.FeatureRecover, ""),
-		no(faas.FeatureSnapshotFS, gvisorLater, ""), no(faas.FeatureSnapshotFull, gvisorLater, ""), no(faas.FeatureFork, gvisorLater, ""),
-	}, nil
+	}, g.snapshotCapabilities(ctx, s)...), nil
 }
 
 // seccompCapability looks at gVisor's kernel from the host.

@@ -3,14 +3,13 @@ package oci
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -49,6 +48,9 @@ func (g *GVisor) flags(s *gvisorSandbox) []string {
 		"--root", filepath.Join(dir, "state"), "--platform", g.opts.Platform,
 		"--network", network, "--ignore-cgroups", "--host-settings", "ignore",
 		"--overlay2", overlay, "--host-uds", "open", "--in-sandbox-cgroup", "v2",
+		// Restores are of sandboxes of this driver, which compares what must be
+		// the same itself; runsc takes two mounts on one place for a difference.
+		"--restore-spec-validation", "ignore",
 		"--log", filepath.Join(dir, "runsc.log"), "--log-format", "text",
 	}
 }
@@ -57,12 +59,25 @@ func (g *GVisor) flags(s *gvisorSandbox) []string {
 // then its process can be put into its control group.
 const waitForGo = `read -r go && exec "$@" </dev/null`
 
+// beginning is what a sandbox starts from.
+type beginning struct {
+	root   *image.RootFS
+	agent  string   // layer
+	above  []string // layers above the agent's and the image's, topmost first
+	memory string   // directory of a checkpoint; empty: the agent starts anew
+}
+
 // start runs the sandbox and leaves it to itself.
-func (g *GVisor) start(ctx context.Context, s *gvisorSandbox, root *image.RootFS) error {
+func (g *GVisor) start(ctx context.Context, s *gvisorSandbox, from beginning) error {
 	dir := g.work.path(s.id)
 	pidFile := filepath.Join(dir, "pid")
 	args := append([]string{"-c", waitForGo, "sh", g.program}, g.flags(s)...)
-	args = append(args, "run", "--detach", "--pid-file", pidFile, "--bundle", dir, containerName)
+	if from.memory == "" {
+		args = append(args, "run")
+	} else {
+		args = append(args, "restore", "--image-path", from.memory)
+	}
+	args = append(args, "--detach", "--pid-file", pidFile, "--bundle", dir, containerName)
 	out, err := os.OpenFile(filepath.Join(dir, "runsc.out"), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
@@ -75,7 +90,7 @@ func (g *GVisor) start(ctx context.Context, s *gvisorSandbox, root *image.RootFS
 		return err
 	}
 	err = onOwnThread(func() error { // a program starts in the namespaces of its thread
-		if err := g.mountRoot(filepath.Join(dir, "rootfs"), root, s.spec().ReadOnly); err != nil {
+		if err := g.mountRoot(filepath.Join(dir, "rootfs"), from, s.spec().ReadOnly); err != nil {
 			return err
 		}
 		return cmd.Start()
@@ -129,20 +144,17 @@ func (s *gvisorSandbox) started(pidFile string) error {
 	return s.update(func(r *record) { r.Process = id })
 }
 
-// mountRoot makes a mount namespace for the calling thread and the image's
-// root file system in it. What is started there, and nothing else, sees it.
-func (g *GVisor) mountRoot(target string, root *image.RootFS, readOnly bool) error {
+// mountRoot makes a mount namespace for the calling thread and the root file
+// system in it. What is started there, and nothing else, sees it.
+func (g *GVisor) mountRoot(target string, from beginning, readOnly bool) error {
+	root := from.root
 	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
 		return fmt.Errorf("make a mount namespace: %w", err)
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make the mounts private: %w", err)
 	}
-	layers := []string{g.agent.Dir}
-	if !readOnly {
-		layers = append(layers, g.spacer)
-	}
-	fd, err := lowerMount(append(layers, root.Layers...))
+	fd, err := g.lowerRoot(from, readOnly)
 	if err != nil {
 		return fmt.Errorf("mount the image: %w", err)
 	}
@@ -166,6 +178,46 @@ func (g *GVisor) mountRoot(target string, root *image.RootFS, readOnly bool) err
 		}
 	}
 	return nil
+}
+
+// lowerRoot mounts what lies below gVisor's own writable layer, nowhere.
+func (g *GVisor) lowerRoot(from beginning, readOnly bool) (int, error) {
+	layers := slices.Concat(from.above, []string{from.agent}, from.root.Layers)
+	if readOnly {
+		return lowerMount(layers)
+	}
+	below := slices.Concat(from.above, []string{from.agent, g.spacer}, from.root.Layers)
+	fd, err := lowerMount(below)
+	if err != nil || len(from.above) == 0 || from.memory != "" {
+		return fd, err
+	}
+	// The layers of a snapshot may have emptied /tmp again.
+	empty, err := isEmptyDir(fd, "tmp")
+	if err == nil && !empty {
+		return fd, nil
+	}
+	unix.Close(fd) //nolint:errcheck // nothing was written
+	if err != nil {
+		return -1, err
+	}
+	return lowerMount(append([]string{g.spacer}, layers...))
+}
+
+// isEmptyDir says whether there is a directory with nothing in it.
+func isEmptyDir(at int, name string) (bool, error) {
+	fd, err := unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	dir := os.NewFile(uintptr(fd), name)
+	defer dir.Close()
+	if _, err := dir.Readdirnames(1); !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	return true, nil
 }
 
 func readOnlyUnlessBind(flags uint64) uintptr {
@@ -201,40 +253,3 @@ func lowerMount(layers []string) (int, error) {
 	}
 	return unix.Fsmount(fsfd, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NODEV)
 }
-
-// call asks gVisor's kernel over the control socket that the runsc program
-// uses too: one JSON object each way. Starting the program instead takes some
-// 25 ms a time.
-func (s *gvisorSandbox) call(ctx context.Context, method string, arg, result any) error {
-	path := filepath.Join(s.driver.work.path(s.id), controlSocket)
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", path)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
-	request := struct {
-		Method string `json:"method"`
-		Arg    any    `json:"arg"`
-	}{method, arg}
-	if err := json.NewEncoder(conn).Encode(request); err != nil {
-		return err
-	}
-	answer := struct {
-		Success bool   `json:"success"`
-		Err     string `json:"err"`
-		Result  any    `json:"result"`
-	}{Result: result}
-	if err := json.NewDecoder(io.LimitReader(conn, maxAnswer)).Decode(&answer); err != nil {
-		return errors.Join(err, ctx.Err())
-	}
-	if !answer.Success {
-		return fmt.Errorf("%s: %s", method, answer.Err)
-	}
-	return nil
-}
-
-// maxAnswer bounds an answer of gVisor's kernel.
-const maxAnswer = 1 << 20

@@ -6,10 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"net"
-	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -17,12 +14,12 @@ import (
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/driver"
 	"github.com/faas-platform/faas/driver/oci/cgroup"
+	"github.com/faas-platform/faas/guest"
 )
 
 // gvisorSandbox is one sandbox of gVisor.
 type gvisorSandbox struct {
 	id      string
-	secret  []byte
 	driver  *GVisor
 	group   *cgroup.Group
 	channel *dialOutChannel
@@ -38,6 +35,7 @@ type gvisorSandbox struct {
 	destroying bool
 
 	destroy sync.Mutex // one Destroy at a time
+	saving  sync.Mutex // one Snapshot at a time
 }
 
 var (
@@ -46,9 +44,13 @@ var (
 )
 
 func (g *GVisor) newSandbox(r *record) *gvisorSandbox {
+	proof := r.Proof
+	if proof == nil {
+		proof = guest.DialOutProof(r.Secret)
+	}
 	s := &gvisorSandbox{
-		id: r.ID, secret: r.Secret, driver: g, record: *r,
-		channel: newDialOutChannel(filepath.Join(g.work.path(r.ID), "channel"), g.shift, r.Secret),
+		id: r.ID, driver: g, record: *r,
+		channel: newDialOutChannel(filepath.Join(g.work.path(r.ID), "channel"), g.shift, proof),
 		done:    make(chan struct{}), unwatched: make(chan struct{}),
 	}
 	if g.tree != nil {
@@ -99,7 +101,13 @@ func (s *gvisorSandbox) Handle() driver.Handle {
 
 // Channel asks for one connection per client: each is the agent's to bring.
 func (s *gvisorSandbox) Channel() driver.Channel {
-	return driver.Channel{Secret: s.secret, Multiplex: true}
+	return driver.Channel{Secret: s.channelSecret(), Multiplex: true}
+}
+
+func (s *gvisorSandbox) channelSecret() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.record.Secret
 }
 
 // Dial takes a connection that the agent offers.
@@ -173,28 +181,18 @@ func (s *gvisorSandbox) Stats(ctx context.Context) (driver.Stats, error) {
 	return out, nil
 }
 
-// layerSize is what the writable layer's file takes on the host's disk. The
-// file has no name: gVisor's process holds it open.
+// layerSize is what the writable layer's file takes on the host's disk.
 func (s *gvisorSandbox) layerSize() int64 {
-	upper := filepath.Join(s.driver.work.path(s.id), "upper") + string(filepath.Separator)
-	descriptors := "/proc/" + strconv.Itoa(s.process.id.PID) + "/fd"
-	entries, err := os.ReadDir(descriptors)
+	f, err := s.upperData()
 	if err != nil {
 		return 0
 	}
-	largest := int64(0) // descriptors may be copies of each other
-	for _, e := range entries {
-		path := filepath.Join(descriptors, e.Name())
-		target, err := os.Readlink(path)
-		if err != nil || !strings.HasPrefix(target, upper) {
-			continue
-		}
-		var st unix.Stat_t
-		if unix.Stat(path, &st) == nil {
-			largest = max(largest, st.Blocks*512)
-		}
+	defer f.Close()
+	var st unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &st) != nil {
+		return 0
 	}
-	return largest
+	return st.Blocks * 512
 }
 
 // Pause stops every process of the sandbox, gVisor's own included.

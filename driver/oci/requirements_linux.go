@@ -33,17 +33,24 @@ func (s *sandbox) requirements() (driver.Requirements, error) {
 	return r, err
 }
 
+// refuse says why a state cannot be restored on this machine.
+func refuse(format string, args ...any) error {
+	return &faas.Error{Kind: faas.KindFailedPrecondition, Op: "restore", Detail: fmt.Sprintf(format, args...),
+		Remedy: "restore its files only, or on a machine like the one where it was taken"}
+}
+
 // checkRequirements refuses what cannot be restored here, with the reason.
 func (n *Native) checkRequirements(r driver.Requirements) error {
-	refuse := func(format string, args ...any) error {
-		return &faas.Error{Kind: faas.KindFailedPrecondition, Op: "restore", Detail: fmt.Sprintf(format, args...),
-			Remedy: "restore its files only, or on a machine like the one where it was taken"}
-	}
-	if r.Architecture != runtime.GOARCH {
-		return refuse("the snapshot is of a machine with %s, this one has %s", r.Architecture, runtime.GOARCH)
-	}
 	if have := kernelRelease(); r.Kernel != have {
 		return refuse("the snapshot was taken under Linux %s, this machine runs %s: programs have the old kernel's vDSO mapped", r.Kernel, have)
+	}
+	return checkMachine(r)
+}
+
+// checkMachine compares the processor and the files that are the machine's own.
+func checkMachine(r driver.Requirements) error {
+	if r.Architecture != runtime.GOARCH {
+		return refuse("the snapshot is of a machine with %s, this one has %s", r.Architecture, runtime.GOARCH)
 	}
 	have, err := cpuFeatures()
 	if err != nil {

@@ -95,8 +95,10 @@ func (n *Native) CheckRestore(ctx context.Context, from driver.State) error {
 }
 
 // agentOf finds the layer of the agent that a state maps.
-func (n *Native) agentOf(digest string) (string, error) {
-	dir := filepath.Join(n.opts.Dir, agentsDir, digest, layerPrefix+strconv.Itoa(n.shift))
+func (n *Native) agentOf(digest string) (string, error) { return agentOf(n.opts.Dir, n.shift, digest) }
+
+func agentOf(base string, shift int, digest string) (string, error) {
+	dir := filepath.Join(base, agentsDir, digest, layerPrefix+strconv.Itoa(shift))
 	if _, err := os.Stat(dir); err != nil || digest == "" {
 		return "", faas.Errorf(faas.KindFailedPrecondition,
 			"the snapshot needs the guest agent %.12s, which this installation does not have", digest)

@@ -49,6 +49,15 @@ type record struct {
 	Ready  bool          `json:"ready"` // Create has returned it
 	// Network is the sandbox's connection; nil: none was made.
 	Network *network.Attachment `json:"network,omitempty"`
+	// Of gVisor's sandboxes. Proof is what a restored agent shows at the door,
+	// which it made of its source's first secret; nil: of Secret. Layers are
+	// those of the state that it was restored from, topmost first; the first
+	// Held of them are in the memory of gVisor's kernel too. Still says that
+	// its processes may have been stopped for a snapshot.
+	Proof  []byte   `json:"proof,omitempty"`
+	Layers []string `json:"layers,omitempty"`
+	Held   int      `json:"held,omitempty"`
+	Still  bool     `json:"still,omitempty"`
 }
 
 // workspace is the part of the file system that belongs to this driver.

@@ -29,7 +29,6 @@ const (
 	gvisorRootOnlyRemedy = "run faas as root, or use the native runtime, which works for plain users"
 	gvisorMissing        = "the runsc program is not installed"
 	gvisorMissingRemedy  = "CGO_ENABLED=0 go install gvisor.dev/gvisor/runsc@go, or install gVisor's package runsc, and put it on the PATH"
-	gvisorLater          = "this version of the gvisor driver does not do it"
 )
 
 // NativeSupport says what the native runtime does on a platform at best.
@@ -64,14 +63,10 @@ func NativeSupport(p driver.Platform) []driver.Support {
 func GVisorSupport(p driver.Platform) []driver.Support {
 	switch p {
 	case driver.LinuxRoot:
-		rows := []driver.Support{
-			{Feature: faas.FeatureExec, Offered: true, Needs: "the program runsc: " + gvisorMissingRemedy},
-			{Feature: faas.FeatureNetworkEgress, Offered: true, Needs: network.Needs},
-		}
-		for _, f := range []faas.Feature{faas.FeatureSnapshotFS, faas.FeatureSnapshotFull, faas.FeatureFork} {
-			rows = append(rows, driver.Support{Feature: f, Reason: gvisorLater})
-		}
-		return driver.Offer(rows...)
+		return driver.Offer(
+			driver.Support{Feature: faas.FeatureExec, Offered: true, Needs: "the program runsc: " + gvisorMissingRemedy},
+			driver.Support{Feature: faas.FeatureNetworkEgress, Offered: true, Needs: network.Needs},
+		)
 	case driver.LinuxUser:
 		return driver.Unsupported(gvisorRootOnly, gvisorRootOnlyRemedy)
 	default:
