@@ -19,12 +19,8 @@ func (e *Executor) adoptInstances(ctx context.Context) (keep map[string]bool, er
 	if err != nil {
 		return nil, err
 	}
-	keep = map[string]bool{}
 	var group sync.WaitGroup
 	for _, r := range records {
-		if r.SandboxID != "" {
-			keep[r.SandboxID] = true
-		}
 		if e.instances.find(r.ID) != nil {
 			continue
 		}
@@ -37,6 +33,15 @@ func (e *Executor) adoptInstances(ctx context.Context) (keep map[string]bool, er
 		})
 	}
 	group.Wait()
+	if records, err = e.store.AllInstances(ctx); err != nil { // as they are now
+		return nil, err
+	}
+	keep = map[string]bool{}
+	for _, r := range records {
+		if r.SandboxID != "" {
+			keep[r.SandboxID] = true
+		}
+	}
 	return keep, nil
 }
 

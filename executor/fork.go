@@ -110,7 +110,7 @@ func (e *Executor) ExecuteFork(ctx context.Context, project, from string, reques
 	out := make([]ExecutedFork, len(requests))
 	var group sync.WaitGroup
 	for i, req := range requests {
-		req.Project, req.SnapshotID, req.BranchFrom = orDefault(project), "", ""
+		req.Project, req.SnapshotID, req.BranchFrom = orDefault(project), o.manifest.ID, ""
 		if req.Mode == "" {
 			req.Mode = faas.ModeBranched
 		}

@@ -10,10 +10,11 @@ type conn struct {
 	net.Conn
 	sandbox *sandbox
 	once    sync.Once
+	closed  chan struct{}
 	left    int64 // bytes to the host until it breaks; 0: no limit. Used by one reader at a time.
 }
 
-// Read delivers nothing while the sandbox is paused.
+// Read delivers nothing while the sandbox is paused, but its end.
 func (c *conn) Read(p []byte) (int, error) {
 	if c.left > 0 && int64(len(p)) > c.left {
 		p = p[:c.left]
@@ -22,7 +23,11 @@ func (c *conn) Read(p []byte) (int, error) {
 	c.sandbox.mu.Lock()
 	thawed := c.sandbox.thawed
 	c.sandbox.mu.Unlock()
-	<-thawed
+	select {
+	case <-thawed:
+	case <-c.closed:
+		return 0, net.ErrClosed
+	}
 	if c.left > 0 {
 		if c.left -= int64(n); c.left == 0 {
 			c.Close() //nolint:errcheck // a pipe
@@ -37,6 +42,7 @@ func (c *conn) Close() error {
 		c.sandbox.mu.Lock()
 		delete(c.sandbox.conns, c)
 		c.sandbox.mu.Unlock()
+		close(c.closed)
 	})
 	return c.Conn.Close()
 }

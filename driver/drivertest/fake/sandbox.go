@@ -80,7 +80,7 @@ func (s *sandbox) Dial(ctx context.Context) (net.Conn, error) {
 		host.Close() //nolint:errcheck // the first error counts
 		return nil, err
 	}
-	c := &conn{Conn: host, sandbox: s, left: s.cut}
+	c := &conn{Conn: host, sandbox: s, left: s.cut, closed: make(chan struct{})}
 	s.cut = 0
 	s.conns[c] = struct{}{}
 	return c, nil
