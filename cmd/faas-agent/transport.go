@@ -47,7 +47,7 @@ func dialOut(s settings) (server, error) {
 			}
 			if err := offer(ctx, conn, proof); err != nil {
 				conn.Close() //nolint:errcheck // given up
-				return true // the host was there: it comes back after a checkpoint
+				return true  // the host was there: it comes back after a checkpoint
 			}
 			serving.Go(func() { a.ServeConn(ctx, conn) }) //nolint:errcheck // the client is told
 			return true

@@ -14,8 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/faas-platform/faas"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/faas-platform/faas"
 )
 
 func open(t *testing.T, dir string) *Store {
