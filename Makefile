@@ -21,11 +21,15 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 build: agent
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/faas ./cmd/faas
 
-# The guest agents for every platform that sandboxes run on; embedded in faas.
+# The guest agents for every platform that sandboxes run on, and their digests,
+# which are there before them; embedded in faas.
 agent: $(AGENTS)
 
 guest/binary/files/faas-agent-linux-%: $(AGENT_SOURCES)
-	GOOS=linux GOARCH=$* $(GO) build -trimpath -ldflags '$(AGENT_LDFLAGS)' -o $@ ./cmd/faas-agent
+	GOOS=linux GOARCH=$* $(GO) build -trimpath -ldflags '$(AGENT_LDFLAGS)' -o .cache/agent-$*/faas-agent ./cmd/faas-agent
+	cd .cache/agent-$* && { sha256sum faas-agent || shasum -a 256 faas-agent; } 2>/dev/null | cut -c1-64 >faas-agent.sha256
+	mv .cache/agent-$*/faas-agent.sha256 $@.sha256
+	mv .cache/agent-$*/faas-agent $@
 
 # Starts a gateway, runs a program through it, shows what this machine can do.
 run: build
@@ -62,4 +66,4 @@ cross: agent
 	done
 
 clean:
-	rm -rf bin dist .cache $(AGENTS)
+	rm -rf bin dist .cache $(AGENTS) $(AGENTS:=.sha256)

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"github.com/faas-platform/faas"
 )
@@ -41,6 +42,32 @@ func Bytes(arch string) ([]byte, error) {
 	return b, err
 }
 
+// AgentDigest returns Digest(Bytes(arch)). Where the build noted it beside the
+// executable nothing is read and hashed, which every start would wait for.
+func AgentDigest(arch string) (string, error) {
+	if arch == "" {
+		arch = runtime.GOARCH
+	}
+	noted, err := files.ReadFile("files/faas-agent-linux-" + arch + ".sha256")
+	if digest := strings.TrimSpace(string(noted)); err == nil && len(digest) == hex.EncodedLen(sha256.Size) {
+		return digest, nil
+	}
+	b, err := Bytes(arch)
+	if err != nil {
+		return "", err
+	}
+	return Digest(b), nil
+}
+
+// size returns len(Bytes("")) without reading them.
+func size() (int64, error) {
+	info, err := fs.Stat(files, "files/faas-agent-linux-"+runtime.GOARCH)
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
 // Digest returns the sha256 of an executable in hexadecimal.
 func Digest(b []byte) string {
 	sum := sha256.Sum256(b)
@@ -50,14 +77,22 @@ func Digest(b []byte) string {
 // Install puts this machine's agent below dir, named by its digest, and
 // returns its path. It is safe to call from several processes at once.
 func Install(dir string) (path, digest string, err error) {
+	if digest, err = AgentDigest(""); err != nil {
+		return "", "", err
+	}
+	path = filepath.Join(dir, digest, "faas-agent")
+	if st, err := os.Stat(path); err == nil {
+		if want, err := size(); err == nil && st.Size() == want {
+			return path, digest, nil
+		}
+	}
 	b, err := Bytes("")
 	if err != nil {
 		return "", "", err
 	}
-	digest = Digest(b)
-	path = filepath.Join(dir, digest, "faas-agent")
-	if st, err := os.Stat(path); err == nil && st.Size() == int64(len(b)) {
-		return path, digest, nil
+	if Digest(b) != digest {
+		return "", "", &faas.Error{Kind: faas.KindInternal, Op: "install guest agent",
+			Detail: "the digest that this build notes is not that of its agent", Remedy: "build again with `make build`"}
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return "", "", fmt.Errorf("install guest agent: %w", err)
