@@ -3,13 +3,16 @@ package oci
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/driver"
 	"github.com/faas-platform/faas/network"
 	"github.com/faas-platform/faas/network/networktest"
 )
@@ -82,6 +85,45 @@ func TestEgress(t *testing.T) {
 	}
 	if got := interfacesOf(t, m); len(got) > 0 {
 		t.Errorf("%v are left", got)
+	}
+}
+
+// A restored sandbox has a connection of its own, by its own policy.
+func TestEgressAfterRestore(t *testing.T) {
+	m, n := newMachine(t)
+	if _, err := n.criuTool(t.Context()); err != nil {
+		t.Skipf("SKIP native network of restored sandboxes: %v", err)
+	}
+	source := create(t, n, testSpec()) // without a network
+	dir := t.TempDir()
+	files, memory := filepath.Join(dir, "files"), filepath.Join(dir, "memory")
+	if err := errors.Join(os.Mkdir(files, 0o711), os.Mkdir(memory, 0o711)); err != nil {
+		t.Fatal(err)
+	}
+	saved, err := source.Snapshot(t.Context(), faas.SnapshotFull, files, memory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := n.Restore(t.Context(), driver.State{
+		Kind: faas.SnapshotFull, Layers: []string{files}, Memory: memory, Requires: saved.Requires, Data: saved.Data,
+	}, egressSpec(m.World.Server.Addr().String()), func(context.Context, driver.Sandbox) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	restored := made.(*sandbox)
+	t.Cleanup(func() {
+		if err := restored.Destroy(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	for address, want := range map[netip.AddrPort]int{m.World.Server: 0, m.World.Neighbour: 1} {
+		out, code := run(t, restored, fmt.Sprintf("bash -c 'exec 3<>/dev/tcp/%s/%d'", address.Addr(), address.Port()))
+		if code != want {
+			t.Errorf("dialling %v: exit code %d, want %d: %s", address, code, want, out)
+		}
+	}
+	if out, _ := run(t, restored, "cat /etc/resolv.conf"); !strings.Contains(out, m.World.Neighbour.Addr().String()) {
+		t.Errorf("/etc/resolv.conf: %s", out)
 	}
 }
 

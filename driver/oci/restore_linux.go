@@ -189,7 +189,12 @@ func (n *Native) restoreOnStage(ctx context.Context, s *sandbox, from driver.Sta
 		here.Command = s.group.Command
 	}
 	pid, err := here.Restore(ctx, filepath.Join(from.Memory, imagesDir), log, restoreOptions(stage), criu.Hooks{
-		"setup-namespaces": func(pid int) error { return s.restoredNamespaces(pid) },
+		"setup-namespaces": func(pid int) error {
+			if err := s.restoredNamespaces(pid); err != nil {
+				return err
+			}
+			return s.connect(ctx, pid)
+		},
 	})
 	if err != nil {
 		return fmt.Errorf("restore memory: %w", err)
@@ -282,7 +287,7 @@ func (s *sandbox) rotateSecret(ctx context.Context) error {
 	client := guest.NewClient(s.Dial, guest.Options{Secret: s.channelSecret()})
 	defer client.Close() //nolint:errcheck // connections only
 	secret := newSecret()
-	if _, err := client.Configure(ctx, guest.Configuration{Secret: secret}); err != nil {
+	if _, err := client.Configure(ctx, guest.Configuration{Secret: secret, Network: resolvers(s.attachment())}); err != nil {
 		return fmt.Errorf("the restored agent does not answer: %w", err)
 	}
 	if err := s.update(func(r *record) { r.Secret = secret }); err != nil {
