@@ -152,7 +152,7 @@ func TestProgramsAreRenewedAndGoOn(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := start(t, tc.interpreter, tc.flag, tc.code)
-			for range 25 {
+			for range 8 {
 				outcomes := reseed(t, p.cmd.Process.Pid)
 				var poll *Outcome
 				for i := range outcomes {
