@@ -222,8 +222,8 @@ func indexDrivers(opts Options) (map[faas.Runtime]driver.Driver, error) {
 }
 
 // sweep lets every driver remove what dead processes left and no instance
-// holds, all at once. What
-// fails is logged: a runtime that is not there cannot be swept either.
+// holds, all at once. What fails is logged: a runtime that is not there cannot
+// be swept either.
 func (e *Executor) sweep(ctx context.Context, kept map[string]bool) {
 	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
 	defer cancel()
@@ -231,7 +231,10 @@ func (e *Executor) sweep(ctx context.Context, kept map[string]bool) {
 	for _, d := range e.drivers {
 		sweeps.Go(func() {
 			removed, err := d.Sweep(ctx, func(id string) bool { return kept[id] })
-			if err != nil {
+			switch {
+			case errors.Is(err, faas.ErrUnavailable):
+				e.log.Info("a runtime that cannot be reached was not swept", "runtime", d.Name(), "reason", err)
+			case err != nil:
 				e.log.Warn("sweeping leftovers failed", "runtime", d.Name(), "error", err)
 			}
 			if len(removed) > 0 {

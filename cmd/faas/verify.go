@@ -31,8 +31,12 @@ func verify(ctx context.Context, cfg *config.Loaded, asJSON bool) error {
 	opened := drivers(&own, slog.New(slog.DiscardHandler), faas.RuntimeAuto)
 	results := []conformance.Result{}
 	for _, d := range opened {
+		here := d.Probe(ctx)
+		if !here.Available && !asJSON { // one line says it for all checks
+			printCheck(conformance.Result{Runtime: d.Name(), Check: "all", Outcome: conformance.Skipped, Reason: here.Reason})
+		}
 		found := conformance.Verify(ctx, &conformance.Env{Driver: d, Open: reopen(&own, d.Name())}, func(r conformance.Result) {
-			if !asJSON {
+			if !asJSON && here.Available {
 				printCheck(r)
 			}
 		})
