@@ -116,7 +116,7 @@ func (d *Driver) agentVolume(ctx context.Context) (name, digest string, err erro
 		return "", "", err
 	}
 	digest = binary.Digest(agent)
-	name = "faas-" + d.installation + "-agent-" + digest[:16]
+	name = d.agentVolumeName(digest)
 	full, err := d.volumeFilled(ctx, name, digest)
 	if err == nil && !full {
 		err = d.fillAgentVolume(ctx, name, digest, agent)
@@ -126,6 +126,11 @@ func (d *Driver) agentVolume(ctx context.Context) (name, digest string, err erro
 	}
 	conn.agent.name, conn.agent.digest = name, digest
 	return name, digest, nil
+}
+
+// agentVolumeName is the name of the volume with the agent of a digest.
+func (d *Driver) agentVolumeName(digest string) string {
+	return "faas-" + d.installation + "-agent-" + digest[:16]
 }
 
 // forgetAgent makes the next sandbox look again whether the volume is there:

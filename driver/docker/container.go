@@ -68,16 +68,20 @@ const (
 	minPIDs     = 24
 )
 
+// hostnameOf is the name that a sandbox has inside.
+func hostnameOf(spec faas.Spec) string {
+	if spec.Hostname != "" {
+		return spec.Hostname
+	}
+	return spec.ID
+}
+
 // config describes the container to the engine.
 func (s *sandbox) config(img source, volume string) (*container.Config, *container.HostConfig) {
 	spec := s.rec.Spec
-	hostname := spec.Hostname
-	if hostname == "" {
-		hostname = spec.ID
-	}
 	no := false
 	cfg := &container.Config{
-		Hostname: hostname, Image: img.id, User: "0:0", WorkingDir: "/",
+		Hostname: hostnameOf(spec), Image: img.id, User: "0:0", WorkingDir: "/",
 		Entrypoint: []string{agentPath}, Cmd: agentArguments(),
 		Labels:    s.d.labels(roleSandbox, spec.ID, spec.Project),
 		OpenStdin: true, StdinOnce: true, AttachStdin: true, AttachStdout: true, AttachStderr: true,

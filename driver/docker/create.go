@@ -2,7 +2,6 @@ package docker
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"io"
@@ -40,28 +39,19 @@ func (d *Driver) Create(ctx context.Context, spec faas.Spec) (driver.Sandbox, er
 	if err != nil {
 		return nil, opError(opCreate, "sandbox "+spec.ID, err)
 	}
-	rec, err := d.claim(spec)
+	rec, err := d.claim(spec, newSecret())
 	if err != nil {
 		return nil, err
 	}
 	s := d.newSandbox(spec.ID, rec)
 	if err := s.start(ctx, img); err != nil {
-		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
-		defer cancel()
-		if undoErr := s.Destroy(undo); undoErr != nil {
-			d.log.Warn("a failed sandbox could not be removed; Sweep will", "sandbox", spec.ID, "error", undoErr)
-			undoErr = s.update(func(rec *record) { rec.Owner = "" })
-			err = errors.Join(err, undoErr)
-		}
-		return nil, opError(opCreate, "sandbox "+spec.ID, err)
+		return nil, opError(opCreate, "sandbox "+spec.ID, s.undo(ctx, err))
 	}
 	return s, nil
 }
 
 // claim records a sandbox before anything of it exists.
-func (d *Driver) claim(spec faas.Spec) (record, error) {
-	secret := make([]byte, secretSize)
-	rand.Read(secret) //nolint:errcheck // crypto/rand.Read never fails
+func (d *Driver) claim(spec faas.Spec, secret []byte) (record, error) {
 	spec.Env = maps.Clone(spec.Env)
 	rec := record{Owner: d.owner.token, Secret: secret, Spec: spec, CreatedAt: time.Now().UTC()}
 	kept := rec
@@ -90,11 +80,7 @@ func (s *sandbox) start(ctx context.Context, img source) error {
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	s.rec.Agent, s.rec.DiskLimit = digest, shared.diskLimit && s.rec.Spec.Resources.DiskMB > 0
-	s.mu.Unlock()
-	cfg, host := s.config(img, volume)
-	if err := s.createContainer(ctx, cfg, host); err != nil {
+	if err := s.makeContainer(ctx, img, volume, digest, shared); err != nil {
 		return err
 	}
 	attached, err := s.attach(ctx)
@@ -120,6 +106,20 @@ func (s *sandbox) start(ctx context.Context, img source) error {
 		return attached.explain(err)
 	}
 	return nil
+}
+
+// makeContainer describes the container to the engine and has it made.
+func (s *sandbox) makeContainer(ctx context.Context, img source, volume, agent string, shared sharing) error {
+	s.mu.Lock()
+	s.rec.Agent, s.rec.DiskLimit = agent, shared.diskLimit && s.rec.Spec.Resources.DiskMB > 0
+	s.mu.Unlock()
+	cfg, host := s.config(img, volume)
+	if shared.cgroupns {
+		// A restored container would else see the control groups of the whole
+		// machine, and any other the path of its own.
+		host.CgroupnsMode = container.CgroupnsModePrivate
+	}
+	return s.createContainer(ctx, cfg, host)
 }
 
 // createContainer makes the container. The call is not cut short when ctx

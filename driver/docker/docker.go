@@ -51,7 +51,7 @@ import (
 const (
 	LabelInstallation = "io.faas.installation" // id of the Dir that it belongs to
 	LabelOwner        = "io.faas.owner"        // driver process that made it
-	LabelRole         = "io.faas.role"         // sandbox, probe, agent, skeleton
+	LabelRole         = "io.faas.role"         // sandbox, probe, agent, skeleton, state
 	LabelSandbox      = "io.faas.sandbox"      // id of the sandbox
 	LabelProject      = "io.faas.project"      // tenant
 	LabelDigest       = "io.faas.digest"       // content of an agent volume or a skeleton image
@@ -63,6 +63,7 @@ const (
 	roleProbe    = "probe"
 	roleAgent    = "agent"
 	roleSkeleton = "skeleton"
+	roleState    = "state"
 )
 
 // Options configures a Driver. Only Dir is required.
@@ -97,6 +98,8 @@ type Driver struct {
 	mu      sync.Mutex
 	network *network.Network // nil until needed
 	store   *image.Store     // of skeletons; nil until needed
+
+	assembly chan struct{} // holds one token: who has it may assemble an image
 }
 
 // New returns a driver. It reads and writes only local files: an engine that
@@ -124,10 +127,12 @@ func New(opts Options) (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Driver{
+	d := &Driver{
 		opts: opts, log: opts.Logger, installation: installation, owner: own,
-		engine: newEngine(opts.Host, opts.Context),
-	}, nil
+		engine: newEngine(opts.Host, opts.Context), assembly: make(chan struct{}, 1),
+	}
+	d.assembly <- struct{}{}
+	return d, nil
 }
 
 // Name implements driver.Driver.
@@ -176,5 +181,10 @@ func (d *Driver) Recover(ctx context.Context, h driver.Handle) (driver.Sandbox, 
 	}
 	s.setPaused(info.State.Paused)
 	s.locate(info.State.Pid)
+	if rec.Saving != nil { // a snapshot was under way when the last daemon ended
+		if err := s.letGo(ctx, *rec.Saving); err != nil {
+			return nil, opError(op, "sandbox "+h.ID, err)
+		}
+	}
 	return s, nil
 }

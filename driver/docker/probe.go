@@ -14,9 +14,9 @@ import (
 	"github.com/faas-platform/faas"
 )
 
-// probeTimeout bounds a whole probe: connecting, and one sandbox made, tried
-// and removed.
-const probeTimeout = 25 * time.Second
+// probeTimeout bounds a whole probe: connecting, and one sandbox made, tried,
+// saved, restored and removed.
+const probeTimeout = 30 * time.Second
 
 // Probe implements driver.Driver: it makes a sandbox of the agent alone, looks
 // at it from inside and removes it. In the engine it leaves the volume with
@@ -111,9 +111,6 @@ func (d *Driver) probe(ctx context.Context, caps *faas.Capabilities) (answers, e
 		return nil, err
 	}
 	d.judgeImages(ctx, a, shared)
-	a.no(faas.FeatureSnapshotFS, later, laterRemedy)
-	a.no(faas.FeatureSnapshotFull, later, laterRemedy)
-	a.no(faas.FeatureFork, later, laterRemedy)
 	caps.Available = true
 	caps.Detail = fmt.Sprintf("Docker Engine %s at %s (from %s), API %s, %s/%s, storage %s; %s",
 		conn.version.Version, conn.ep.host, conn.ep.source, conn.api.ClientVersion(), info.OSType, info.Architecture, info.Driver, route)
@@ -146,6 +143,7 @@ func (d *Driver) trySandbox(ctx context.Context, a answers, info system.Info, sh
 	in.limits(ctx, info, shared)
 	in.lifecycle(ctx)
 	in.networks(ctx)
+	in.snapshots(ctx, shared)
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}

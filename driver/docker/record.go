@@ -26,6 +26,7 @@ type record struct {
 	Spec      faas.Spec           `json:"spec"`       // without the environment, which may hold secrets
 	DiskLimit bool                `json:"disk_limit"` // enforced by the engine
 	Network   *network.Attachment `json:"network,omitempty"`
+	Saving    *saving             `json:"saving,omitempty"` // a snapshot that is under way
 	CreatedAt time.Time           `json:"created_at"`
 }
 

@@ -27,8 +27,10 @@ type sandbox struct {
 	process process       // of the agent, when direct
 	direct  bool          // the agent's socket is reached without the engine
 	paused  bool          // as far as this process knows
+	held    chan struct{} // closed when a snapshot of memory has ended; nil: none is under way
 	inside  *guest.Client // for Stats; nil until needed
 
+	saving    sync.Mutex // held by a snapshot
 	once      sync.Once
 	destroyed chan struct{} // closed when Destroy began
 }
@@ -60,9 +62,10 @@ func (s *sandbox) Dial(ctx context.Context) (net.Conn, error) {
 	if s.gone() {
 		return nil, &faas.Error{Kind: faas.KindNotFound, Op: op, Detail: "sandbox " + s.id + " was destroyed"}
 	}
-	s.mu.Lock()
-	direct, p := s.direct, s.process
-	s.mu.Unlock()
+	if err := s.awaitSaved(ctx); err != nil {
+		return nil, opError(op, "sandbox "+s.id, err)
+	}
+	direct, p := s.located()
 	var conn net.Conn
 	var err error
 	if direct {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -21,6 +22,10 @@ type sharing struct {
 	filesReason string // why not
 	diskLimit   bool   // a container's writable layer can be limited
 	diskReason  string
+	layers      bool   // writable layers are overlays that hold what the sandbox sees, with its own owners
+	cgroupns    bool   // containers can have control group namespaces
+	checkpoints bool   // the engine offers to checkpoint containers
+	dataRoot    string // the engine's own directory, on its machine
 }
 
 // sharedWith finds out once per engine.
@@ -41,8 +46,30 @@ func (d *Driver) sharedWith(ctx context.Context) (sharing, error) {
 	if s.diskLimit, s.diskReason, err = d.tryDiskLimit(ctx); err != nil {
 		return s, err
 	}
+	if s.cgroupns, err = d.tryCgroupNamespace(ctx); err != nil {
+		return s, err
+	}
+	if err = s.readInfo(ctx, conn); err != nil {
+		return s, err
+	}
 	conn.shared = &s
 	return s, nil
+}
+
+// readInfo notes what the engine tells of itself.
+func (s *sharing) readInfo(ctx context.Context, conn *connection) error {
+	return conn.call(ctx, askTimeout, func(ctx context.Context, api *client.Client) error {
+		res, err := api.Info(ctx, client.InfoOptions{})
+		if err != nil {
+			return err
+		}
+		info := res.Info
+		// Without the native diff a layer may hold references to those below.
+		native := slices.Contains(info.DriverStatus, [2]string{"Native Overlay Diff", "true"})
+		s.layers = s.files && info.Driver == "overlay2" && native && !hasSecurity(info, "userns") && !hasSecurity(info, "rootless")
+		s.checkpoints, s.dataRoot = info.ExperimentalBuild, info.DockerRootDir
+		return nil
+	})
 }
 
 // trySharedFiles has the engine look at a directory that was made just now and
@@ -116,4 +143,15 @@ func (d *Driver) tryDiskLimit(ctx context.Context) (ok bool, reason string, err 
 		return false, "the engine's storage driver cannot limit a container's layer: " + e.Detail, nil
 	}
 	return false, "", err
+}
+
+// tryCgroupNamespace makes a container with a control group namespace and
+// removes it.
+func (d *Driver) tryCgroupNamespace(ctx context.Context) (bool, error) {
+	err := d.withContainer(ctx, &container.HostConfig{CgroupnsMode: container.CgroupnsModePrivate}, func(string) error { return nil })
+	var e *faas.Error
+	if errors.As(err, &e) && e.Kind != faas.KindUnavailable && e.Kind != faas.KindResourceExhausted {
+		return false, nil // the kernel or the engine has none
+	}
+	return err == nil, err
 }

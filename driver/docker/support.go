@@ -13,9 +13,13 @@ const (
 	diskRemedy       = "use overlay2 on XFS mounted with pquota, or btrfs or zfs, for the engine's data"
 	userNamespace    = "root inside is root of the engine's machine, without most of its capabilities"
 	usernsRemedy     = "set \"userns-remap\": \"default\" in the engine's daemon.json, or use rootless Docker"
-	later            = "not offered yet on this runtime"
-	laterRemedy      = "use the native runtime for snapshots and forks"
-	hostImageRemedy  = "use an OCI image, or an engine on this machine"
+	layersElsewhere  = "the files of snapshots stay in the engine, without diff, merge and export"
+	memoryElsewhere  = "the engine restores a checkpoint only into the container that it was taken of, unless it is put into the directory of another, " +
+		"which needs root beside the engine"
+	besideRemedy      = "run the gateway as root beside the engine, or use the native runtime"
+	checkpointsOff    = "the engine's checkpoints are an experimental feature, which is off"
+	checkpointsRemedy = "set \"experimental\": true in the engine's daemon.json, and install CRIU 4.2.1 or newer where the engine finds it"
+	hostImageRemedy   = "use an OCI image, or an engine on this machine"
 )
 
 // Support says what the docker runtime does on a platform at best.
@@ -25,8 +29,12 @@ func Support(p driver.Platform) []driver.Support {
 		{Feature: faas.FeatureUserNamespace, Offered: true, Needs: "otherwise " + userNamespace + ": " + usernsRemedy},
 		{Feature: faas.FeatureLimitDisk, Offered: true, Needs: diskRemedy},
 	}
-	for _, f := range []faas.Feature{faas.FeatureSnapshotFS, faas.FeatureSnapshotFull, faas.FeatureFork} {
-		rows = append(rows, driver.Support{Feature: f, Reason: later, Remedy: laterRemedy})
+	if p == driver.LinuxRoot {
+		rows = append(rows, driver.Support{Feature: faas.FeatureSnapshotFull, Offered: true, Needs: "an engine on this machine: " + checkpointsRemedy})
+	} else {
+		rows = append(rows,
+			driver.Support{Feature: faas.FeatureSnapshotFS, Offered: true, Needs: "root on Linux, or else " + layersElsewhere},
+			driver.Support{Feature: faas.FeatureSnapshotFull, Reason: memoryElsewhere, Remedy: besideRemedy})
 	}
 	egress := driver.Support{Feature: faas.FeatureNetworkEgress, Reason: egressNeedsLocal, Remedy: egressRemedy}
 	switch p {

@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"errors"
+	"slices"
 	"sort"
 	"time"
 
@@ -47,7 +48,7 @@ func (d *Driver) Sweep(ctx context.Context, keep func(id string) bool) ([]string
 			errs = append(errs, opError(opSweep, "container "+id, err))
 		}
 	}
-	errs = append(errs, d.sweepNetworks(ctx), d.sweepStale(ctx))
+	errs = append(errs, d.sweepNetworks(ctx), d.sweepStates(ctx), d.sweepStale(ctx))
 	d.owner.forgetDead()
 	sort.Strings(removed)
 	return removed, errors.Join(errs...)
@@ -173,12 +174,31 @@ func (d *Driver) Purge(ctx context.Context) error {
 		return errors.Join(append(errs, opError(op, "", err))...)
 	}
 	d.forgetAgent(ctx)
-	errs = append(errs, d.removeVolumes(ctx, conn, ""), d.removeImages(ctx, conn, d.ourFilter()))
+	errs = append(errs, d.purgeStates(ctx), d.removeVolumes(ctx, conn), d.removeImages(ctx, conn, d.ourFilter()))
 	return errors.Join(errs...)
 }
 
+// purgeStates removes every saved state. An image goes after those that were
+// made of it, so one round may not be enough.
+func (d *Driver) purgeStates(ctx context.Context) error {
+	for before := -1; ; {
+		states, err := d.states()
+		if err != nil || len(states) == 0 || len(states) == before {
+			return err
+		}
+		before = len(states)
+		var errs []error
+		for token, rec := range states {
+			errs = append(errs, d.dropState(ctx, token, rec))
+		}
+		if err := errors.Join(errs...); err != nil {
+			return err
+		}
+	}
+}
+
 // sweepStale removes agents' volumes and skeletons of earlier builds that no
-// container uses any more.
+// container uses and no saved state has mapped any more.
 func (d *Driver) sweepStale(ctx context.Context) error {
 	conn, err := d.engine.connect(ctx, false)
 	if err != nil {
@@ -186,16 +206,19 @@ func (d *Driver) sweepStale(ctx context.Context) error {
 	}
 	var errs []error
 	if agent, err := binary.Bytes(conn.version.Arch); err == nil { // else this build cannot say which is current
-		errs = append(errs, d.removeVolumes(ctx, conn, binary.Digest(agent)))
+		mapped, err := d.mappedAgents()
+		if errs = append(errs, err); err == nil {
+			errs = append(errs, d.removeVolumes(ctx, conn, append(mapped, binary.Digest(agent))...))
+		}
 	}
 	// An image whose name a newer one took is dangling.
 	errs = append(errs, d.removeImages(ctx, conn, d.ourFilter().Add("dangling", "true")))
 	return errors.Join(errs...)
 }
 
-// removeVolumes removes our volumes but the one of the digest to keep, and
+// removeVolumes removes our volumes but those of the digests to keep, and
 // those that containers use.
-func (d *Driver) removeVolumes(ctx context.Context, conn *connection, keep string) error {
+func (d *Driver) removeVolumes(ctx context.Context, conn *connection, keep ...string) error {
 	var res client.VolumeListResult
 	err := conn.call(ctx, askTimeout, func(ctx context.Context, api *client.Client) (err error) {
 		res, err = api.VolumeList(ctx, client.VolumeListOptions{Filters: d.ourFilter()})
@@ -206,7 +229,7 @@ func (d *Driver) removeVolumes(ctx context.Context, conn *connection, keep strin
 	}
 	var errs []error
 	for _, v := range res.Items {
-		if v.Labels[LabelInstallation] != d.installation || v.Labels[LabelDigest] == keep {
+		if v.Labels[LabelInstallation] != d.installation || slices.Contains(keep, v.Labels[LabelDigest]) {
 			continue
 		}
 		err := conn.call(ctx, askTimeout, func(ctx context.Context, api *client.Client) error {
