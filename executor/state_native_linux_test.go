@@ -153,3 +153,68 @@ func TestNativeCheckpoints(t *testing.T) {
 		t.Errorf("got %q, %q", got.Stdout, got.Stderr)
 	}
 }
+
+// drawer draws from OpenSSL's generator, which lies in its own memory, for each
+// line that it is asked with.
+const drawer = `mkfifo /tmp/ask /tmp/answer; cat > /tmp/draw.py <<'END'
+import ssl
+ssl.RAND_bytes(8)
+while True:
+    open("/tmp/ask").read()
+    open("/tmp/answer", "w").write(ssl.RAND_bytes(16).hex() + "\n")
+END
+setsid /usr/bin/python3 /tmp/draw.py </dev/null >/dev/null 2>&1 &
+echo > /tmp/ask; cat /tmp/answer`
+
+func TestNativeCopiesAreReseeded(t *testing.T) {
+	e := newNativeResidents(t, nil)
+	needNative(t, e, faas.FeatureSnapshotFull)
+	x := create(t, e, faas.InstanceRequest{})
+	if got := inside(t, e, x.ID, "test -x /usr/bin/python3 && echo yes || echo no"); got != "yes" {
+		t.Skip("SKIP native reseed: this machine has no /usr/bin/python3")
+	}
+	if caps := inside(t, e, x.ID, "grep -E '^Cap(Prm|Bnd|Inh|Amb)' /proc/self/status"); tracing(t, caps) {
+		t.Errorf("a command may trace: %s", caps)
+	}
+	inside(t, e, x.ID, drawer)
+	forks, err := e.Fork(t.Context(), faas.ForkRequest{From: x.ID, Variants: []faas.InstanceRequest{
+		{Entropy: faas.EntropyStrict}, {Entropy: faas.EntropyStrict}, {Entropy: faas.EntropyStrict},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	drawn := map[string]bool{inside(t, e, x.ID, "echo > /tmp/ask; cat /tmp/answer"): true}
+	for _, f := range forks {
+		if f.Err != nil {
+			t.Fatal(f.Err)
+		}
+		if len(f.Instance.Reseeded) == 0 || !f.Instance.Reseeded[0].Done {
+			t.Errorf("re-seeded: %+v", f.Instance.Reseeded)
+		}
+		got := inside(t, e, f.Instance.ID, "echo > /tmp/ask; cat /tmp/answer")
+		if len(got) != 32 || drawn[got] {
+			t.Errorf("a copy drew %q, which another drew too", got)
+		}
+		drawn[got] = true
+		if caps := inside(t, e, f.Instance.ID, "grep -E '^Cap(Prm|Bnd|Inh|Amb)' /proc/self/status"); tracing(t, caps) {
+			t.Errorf("a command of a copy may trace: %s", caps)
+		}
+	}
+}
+
+// tracing says whether one of a process's sets of capabilities holds
+// CAP_SYS_PTRACE.
+func tracing(t *testing.T, sets string) bool {
+	t.Helper()
+	for line := range strings.Lines(sets) {
+		fields := strings.Fields(line)
+		mask, err := strconv.ParseUint(fields[len(fields)-1], 16, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if mask&(1<<19) != 0 {
+			return true
+		}
+	}
+	return false
+}

@@ -14,6 +14,7 @@ var build = "dev"
 // subcommands are the agent's other uses; without one it serves.
 var subcommands = map[string]func(args []string) int{
 	"connect":      connect,
+	"reseed":       reseedProcesses,
 	launch.Command: func([]string) int { return launch.Main() },
 	"version":      func([]string) int { fmt.Println(build); return 0 },
 }

@@ -100,3 +100,10 @@ func configureNetwork(context.Context, guest.Network) error { return errors.New(
 func LoopbackUp() error { return errors.New(errLinuxOnly.Detail) }
 
 func deviceNumbers(dev uint64) (major, minor int64) { return int64(dev >> 24), int64(dev & 0xffffff) }
+
+// forker is not needed here.
+type forker struct{}
+
+func (*forker) do(job func()) { job() }
+
+func (*Agent) reseed(context.Context) ([]faas.Reseeded, error) { return nil, errLinuxOnly }

@@ -36,7 +36,7 @@ const (
 
 // configure applies a configuration in the order in which a restored program
 // needs it: entropy and clock first, then who it is, then the network, then
-// the hooks, which see all of it. What the agent may not do is skipped and
+// the generators in programs' memory, then the hooks, which see all of it. What the agent may not do is skipped and
 // said.
 func (a *Agent) configure(ctx context.Context, cfg guest.Configuration) (guest.Configured, error) {
 	out := guest.Configured{Skipped: map[string]string{}}
@@ -70,6 +70,11 @@ func (a *Agent) configure(ctx context.Context, cfg guest.Configuration) (guest.C
 		if len(cfg.Network.DNS) > 0 {
 			note("network.dns", a.setDNS(cfg.Network.DNS))
 		}
+	}
+	if cfg.Reseed {
+		var err error
+		out.Reseeded, err = a.reseed(ctx)
+		note("reseed", err)
 	}
 	if cfg.RunHooks {
 		out.Hooks = a.runHooks(ctx)

@@ -36,6 +36,7 @@ type Protection struct {
 	oom           *os.File // the agent's oom_score_adj; nil: it cannot be changed
 	own, children string   // what it is, and what children get
 	hidden        bool     // the agent's memory is kept from processes of its own user
+	traces        bool     // its threads may start what can trace; commands come from one that may not
 }
 
 // reveal lets CRIU look at an agent that was itself restored by CRIU: such a
@@ -55,7 +56,8 @@ func (p Protection) setDumpable(v uintptr) {
 }
 
 // Harden sets the agent apart from its children: no new privileges for them,
-// the bounding set reduced to childCapabilities, no ptrace and no core dump of
+// the bounding set reduced to childCapabilities (and CAP_SYS_PTRACE, which the
+// thread that starts commands drops), no ptrace and no core dump of
 // the agent, the kernel's preference for other victims when memory runs out,
 // no inherited descriptor, and threads made ahead. It changes the whole
 // process and is for the agent's own program. What is not permitted is
@@ -75,6 +77,7 @@ func Harden(withheld ...uintptr) Protection {
 	missing("out-of-memory protection", p.protectFromOOM())
 	missing("no new privileges", allThreads(unix.PR_SET_NO_NEW_PRIVS, 1))
 	missing("bounding set", dropBounding(withheld))
+	p.traces = mayTrace()
 	missing("inheritable capabilities", clearInheritable())
 	err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	p.hidden = err == nil
@@ -96,6 +99,9 @@ func dropBounding(withheld []uintptr) error {
 	for capability := uintptr(0); capability <= unix.CAP_LAST_CAP; capability++ {
 		if childCapabilities&(1<<capability) != 0 && !slices.Contains(withheld, capability) {
 			continue
+		}
+		if capability == unix.CAP_SYS_PTRACE && mayTrace() {
+			continue // for the agent's own tracer; see forker
 		}
 		has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, capability, 0, 0, 0)
 		if err != nil || has == 0 {

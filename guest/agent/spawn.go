@@ -12,7 +12,8 @@ import (
 
 // spawner starts processes, waits for them and kills them.
 type spawner struct {
-	agent *Agent
+	agent  *Agent
+	forker *forker // nil: commands are forked from any thread
 
 	mu   sync.Mutex // held from before a fork until the child is known
 	wait waiter
@@ -33,13 +34,20 @@ type ending struct {
 	usage  syscall.Rusage
 }
 
-// fork starts a process and fills in p.
+// fork starts a command and fills in p.
 func (s *spawner) fork(p *process, path string, args []string, attr *syscall.ProcAttr) error {
+	return s.forkFrom(s.forker, p, path, args, attr)
+}
+
+// forkFrom starts a process from a thread, or from any when that is nil.
+func (s *spawner) forkFrom(thread *forker, p *process, path string, args []string, attr *syscall.ProcAttr) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p.mark = s.mark.next()
 	restore := s.agent.cfg.Protection.expose()
-	pid, err := syscall.ForkExec(path, args, attr)
+	var pid int
+	var err error
+	thread.do(func() { pid, err = syscall.ForkExec(path, args, attr) })
 	restore()
 	if err != nil {
 		return err

@@ -15,13 +15,17 @@ func newSpawner(a *Agent) *spawner {
 	if a.cfg.Init {
 		s.mark.probe()
 		s.wait = newReaper(&s.mu)
+		s.forker = newForker(a.cfg.Protection)
 	} else {
 		s.wait = &ownWaiter{}
 	}
 	return s
 }
 
-func (s *spawner) close() { s.wait.close() }
+func (s *spawner) close() {
+	s.wait.close()
+	s.forker.close()
+}
 
 func maxRSS(u *syscall.Rusage) int64 { return u.Maxrss << 10 }
 

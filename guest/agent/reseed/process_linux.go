@@ -123,7 +123,7 @@ func pollIn(pid int, library object, loaded []object, poll uint64) error {
 func (t *tracee) callable(library object, loaded []object) *thread {
 	var waiting, running *thread
 	for _, th := range t.threads {
-		number := th.regs.syscall()
+		number := th.systemCall()
 		switch {
 		case number == unix.SYS_FUTEX:
 			waiting = th
@@ -137,6 +137,37 @@ func (t *tracee) callable(library object, loaded []object) *thread {
 		return waiting
 	}
 	return running
+}
+
+// systemCall returns the system call that a thread waits in, or -1. One that
+// CRIU restored is in none yet: it is about to make the call again in which it
+// was saved or, where that cannot be made again, has just been told that it was
+// interrupted; those are waits for time, a file or another thread.
+func (th *thread) systemCall() int {
+	if number := th.regs.syscall(); number >= 0 {
+		return number
+	}
+	if peekInstruction(th.tid, th.regs.pc()) == callInstruction {
+		return th.regs.number()
+	}
+	if th.regs.interrupted() && peekInstruction(th.tid, th.regs.pc()-uint64(len(callInstruction))) == callInstruction {
+		return unix.SYS_FUTEX // whichever of them it was: the place that is taken last
+	}
+	return -1
+}
+
+// peekInstruction reads as much as a system call's instruction has.
+func peekInstruction(tid int, addr uint64) string {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/mem", tid))
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	b := make([]byte, len(callInstruction))
+	if _, err := f.ReadAt(b, int64(addr)); err != nil {
+		return ""
+	}
+	return string(b)
 }
 
 // safePlace says whether code at pc runs outside the library and the C

@@ -22,6 +22,7 @@ type thread struct {
 type tracee struct {
 	pid     int
 	threads []*thread
+	halted  bool // a SIGSTOP was held back, to be sent again
 }
 
 var errTimeout = errors.New("no answer in time")
@@ -124,6 +125,9 @@ func (th *thread) wait(deadline time.Time) (unix.WaitStatus, error) {
 // release lets every thread go on where it was. A process that was stopped by
 // a signal before goes back to that.
 func (t *tracee) release() {
+	if t.halted {
+		unix.Kill(t.pid, unix.SIGSTOP) //nolint:errcheck // it may have ended
+	}
 	for _, th := range t.threads {
 		// A thread that is not in a stop cannot be detached; it ended, or the
 		// tracer's own end will release it.
@@ -154,10 +158,10 @@ func (t *tracee) runCall(th *thread, patience time.Duration, deadline time.Time)
 	if err := ptrace(unix.PTRACE_CONT, th.tid, 0, 0); err != nil {
 		return 0, fmt.Errorf("run call on thread %d: %w", th.tid, err)
 	}
-	status, err := th.wait(time.Now().Add(patience))
+	status, err := t.returned(th, time.Now().Add(patience))
 	if errors.Is(err, errTimeout) {
 		t.others(th, func(o *thread) { _ = ptrace(unix.PTRACE_CONT, o.tid, 0, 0) })
-		status, err = th.wait(deadline)
+		status, err = t.returned(th, deadline)
 		t.others(th, func(o *thread) { _ = o.stop(time.Now().Add(time.Second)) })
 	}
 	if errors.Is(err, errTimeout) {
@@ -180,6 +184,21 @@ func (t *tracee) runCall(th *thread, patience time.Duration, deadline time.Time)
 		return 0, fmt.Errorf("the call failed at %#x", after.pc())
 	}
 	return after.result(), nil
+}
+
+// returned waits for the end of a call. A SIGSTOP that was on its way to the
+// process, as in one that is being restored, waits until then.
+func (t *tracee) returned(th *thread, deadline time.Time) (unix.WaitStatus, error) {
+	for {
+		status, err := th.wait(deadline)
+		if err != nil || status.StopSignal() != unix.SIGSTOP {
+			return status, err
+		}
+		t.halted = true
+		if err := ptrace(unix.PTRACE_CONT, th.tid, 0, 0); err != nil {
+			return status, fmt.Errorf("run call on thread %d: %w", th.tid, err)
+		}
+	}
 }
 
 func (t *tracee) others(th *thread, do func(*thread)) {

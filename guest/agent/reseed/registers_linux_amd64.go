@@ -9,9 +9,10 @@ import (
 )
 
 const (
-	generalRegset = 1     // NT_PRSTATUS
-	vectorRegset  = 0x202 // NT_X86_XSTATE
-	redZone       = 128   // below the stack pointer, in use by leaf functions
+	generalRegset   = 1          // NT_PRSTATUS
+	vectorRegset    = 0x202      // NT_X86_XSTATE
+	callInstruction = "\x0f\x05" // of a system call
+	redZone         = 128        // below the stack pointer, in use by leaf functions
 )
 
 // registers are the general registers of a stopped thread.
@@ -39,6 +40,13 @@ func (r *registers) pc() uint64 { return r.Rip }
 
 // syscall returns the system call that the thread was stopped in, or -1.
 func (r *registers) syscall() int { return int(int64(r.Orig_rax)) }
+
+// number is that of the system call which a thread in front of one will make.
+func (r *registers) number() int { return int(int64(r.Rax)) }
+
+// interrupted says whether a system call that has just returned failed with
+// EINTR.
+func (r *registers) interrupted() bool { return int64(r.Rax) == -int64(unix.EINTR) }
 
 // returned says whether the function came back to the address 0 that it was
 // given to return to. With a shadow stack the return itself faults, one

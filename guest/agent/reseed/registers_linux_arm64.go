@@ -9,15 +9,16 @@ import (
 )
 
 const (
-	generalRegset = 1     // NT_PRSTATUS
-	vectorRegset  = 2     // NT_PRFPREG
-	syscallRegset = 0x404 // NT_ARM_SYSTEM_CALL
+	generalRegset   = 1                  // NT_PRSTATUS
+	vectorRegset    = 2                  // NT_PRFPREG
+	syscallRegset   = 0x404              // NT_ARM_SYSTEM_CALL
+	callInstruction = "\x01\x00\x00\xd4" // of a system call: svc #0
 )
 
 // registers are the general registers of a stopped thread.
 type registers struct {
 	unix.PtraceRegs
-	number int32 // of the system call, -1 when in none
+	inside int32 // the system call's number, -1 when in none
 }
 
 func (r *registers) bytes() []byte {
@@ -29,9 +30,9 @@ func (r *registers) read(tid int) error {
 		return fmt.Errorf("read registers of thread %d: %w", tid, err)
 	}
 	var number [4]byte
-	r.number = -1
+	r.inside = -1
 	if _, err := getRegset(tid, syscallRegset, number[:]); err == nil {
-		r.number = int32(binary.LittleEndian.Uint32(number[:]))
+		r.inside = int32(binary.LittleEndian.Uint32(number[:]))
 	}
 	return nil
 }
@@ -49,7 +50,14 @@ func (r *registers) pc() uint64 { return r.Pc }
 // kernel has prepared its restart before a tracer looks, so it may have
 // forgotten the number while the instruction before the next is still the
 // system call's: then x8 holds it.
-func (r *registers) syscall() int { return int(r.number) }
+func (r *registers) syscall() int { return int(r.inside) }
+
+// number is that of the system call which a thread in front of one will make.
+func (r *registers) number() int { return int(int64(r.Regs[8])) }
+
+// interrupted says whether a system call that has just returned failed with
+// EINTR.
+func (r *registers) interrupted() bool { return int64(r.Regs[0]) == -int64(unix.EINTR) }
 
 func (r *registers) returned() bool { return r.Pc == 0 }
 
