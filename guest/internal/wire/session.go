@@ -10,6 +10,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/faas-platform/faas"
 )
@@ -38,6 +39,7 @@ type Session struct {
 
 	wmu    sync.Mutex
 	prefix []byte // goes out ahead of the first frame
+	hungUp error  // why nothing can be written any more
 
 	copyOnly atomic.Bool // pages cannot be moved into this connection
 
@@ -287,7 +289,16 @@ func (s *Session) writeLocked(b []byte) error {
 		b = append(s.prefix[:len(s.prefix):len(s.prefix)], b...)
 		s.prefix = nil
 	}
+	if s.hungUp != nil {
+		return s.hungUp
+	}
 	if _, err := s.conn.Write(b); err != nil {
+		if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+			// The peer has closed, and what it sent before is still to be
+			// read, an answer perhaps. The reader ends the session behind it.
+			s.hungUp = err
+			return err
+		}
 		// Part of a frame may be out: nothing can follow it. The reader ends
 		// the session, since fail calls handlers that may wait for this lock.
 		s.conn.Close() //nolint:errcheck
