@@ -265,13 +265,21 @@ func readMounts(path string) ([]hierarchy, error) {
 	}
 	defer f.Close()
 	var out []hierarchy
+	// A hierarchy may be mounted again, in the root of a container that is
+	// being made for one: the first is the machine's.
+	seen := map[string]bool{}
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		front, back, ok := strings.Cut(lines.Text(), " - ")
 		left, right := strings.Fields(front), strings.Fields(back)
-		if !ok || len(left) < 5 || len(right) < 3 {
+		if !ok || len(left) < 5 || len(right) < 3 || !strings.HasPrefix(right[0], "cgroup") {
 			continue
 		}
+		device := left[2]
+		if seen[device] {
+			continue
+		}
+		seen[device] = true
 		switch right[0] {
 		case "cgroup2":
 			out = append(out, hierarchy{mountPoint: left[4], unified: true})
