@@ -80,6 +80,9 @@ func (g *GVisor) build(ctx context.Context, s *gvisorSandbox, above []string) er
 	if err := s.configure(ctx, environment(from.root, s.spec())); err != nil {
 		return fmt.Errorf("the agent does not answer: %w: runsc says: %s", err, complaint(g.work.path(s.id)))
 	}
+	if err := s.limitCPU(); err != nil {
+		return err
+	}
 	// The agent has read it; commands never see it.
 	if err := os.Remove(filepath.Join(s.channel.dir, "secret")); err != nil {
 		return err
@@ -109,7 +112,9 @@ func (g *GVisor) begun(ctx context.Context, s *gvisorSandbox, from *beginning) e
 	if err := g.furnish(s, ns, from.memory == ""); err != nil {
 		return err
 	}
-	if err := s.group.Create(gvisorLimits(spec.Resources)); err != nil {
+	starting := gvisorLimits(spec.Resources)
+	starting.CPUCores = 0 // see limitCPU
+	if err := s.group.Create(starting); err != nil {
 		return err
 	}
 	if _, err := s.channel.listen(ctx); err != nil {
@@ -152,6 +157,13 @@ func (g *GVisor) furnish(s *gvisorSandbox, ns *os.File, withSecret bool) error {
 		return err
 	}
 	return g.writeBundle(s, dir, ns)
+}
+
+// limitCPU is called before anything but the agent runs inside. Until then
+// gVisor starts on as many processors as it finds: a quota would have its
+// threads use it up in the first part of a period and wait out the rest.
+func (s *gvisorSandbox) limitCPU() error {
+	return s.group.SetLimits(gvisorLimits(s.spec().Resources))
 }
 
 func gvisorLimits(r faas.Resources) cgroup.Limits {

@@ -120,6 +120,9 @@ func (g *GVisor) restoreAll(ctx context.Context, s *gvisorSandbox, from driver.S
 	if err := s.rotateSecret(ctx); err != nil {
 		return err
 	}
+	if err := s.limitCPU(); err != nil {
+		return err
+	}
 	if err := prepare(ctx, s); err != nil {
 		return err
 	}
