@@ -66,6 +66,19 @@ type Restorer interface {
 	Restore(ctx context.Context, from State, spec faas.Spec, prepare func(context.Context, Sandbox) error) (Sandbox, error)
 }
 
+// AheadRestorer is implemented by Restorers that can do the slower part of a
+// restore before it is asked for.
+type AheadRestorer interface {
+	Restorer
+	// RestoreAhead makes what restoring a state with memory to a sandbox of
+	// this spec takes before its memory is read. Restore with the same state
+	// and the spec's id uses it up, whatever else it then asks for; with a spec
+	// that it does not fit it starts anew. It takes some memory, and lasts
+	// until it is used, discarded, or the driver is closed. A runtime or spec
+	// for which nothing can be done ahead gets KindCapabilityUnavailable.
+	RestoreAhead(ctx context.Context, from State, spec faas.Spec) (discard func(context.Context) error, err error)
+}
+
 // Layered is implemented by drivers whose images are directories, which
 // comparing and merging file states needs: what a layer removes or changes of
 // the image is known only beside it.

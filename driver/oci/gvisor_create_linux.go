@@ -56,15 +56,20 @@ func (g *GVisor) make(ctx context.Context, r *record, build func(*gvisorSandbox)
 	}
 	s := g.newSandbox(r)
 	if err := build(s); err != nil {
-		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
-		defer cancel()
-		if undoErr := s.Destroy(undo); undoErr != nil {
-			g.log.Error("a sandbox that could not be created was not removed fully; a later sweep will",
-				"sandbox", spec.ID, "error", undoErr)
-		}
+		g.undo(ctx, s)
 		return nil, createError(ctx, spec, err)
 	}
 	return s, nil
+}
+
+// undo removes a sandbox that did not come to be.
+func (g *GVisor) undo(ctx context.Context, s *gvisorSandbox) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	if err := s.Destroy(ctx); err != nil {
+		g.log.Error("a sandbox that could not be created was not removed fully; a later sweep will",
+			"sandbox", s.id, "error", err)
+	}
 }
 
 // build makes everything of a sandbox whose record is on disk, with layers
@@ -120,12 +125,18 @@ func (g *GVisor) begun(ctx context.Context, s *gvisorSandbox, from *beginning) e
 	if _, err := s.channel.listen(ctx); err != nil {
 		return fmt.Errorf("listen for the agent: %w", err)
 	}
-	if err := g.start(ctx, s, *from); err != nil {
+	if err := g.start(ctx, s, *from); err != nil || from.ahead {
 		return err
 	}
+	return g.running(ctx, s)
+}
+
+// running takes a sandbox over whose agent runs, or will in a moment.
+func (g *GVisor) running(ctx context.Context, s *gvisorSandbox) error {
 	if err := g.adopt(s); err != nil {
 		return err
 	}
+	spec := s.spec()
 	if err := s.limitProcesses(ctx, spec.Resources.PIDs); err != nil {
 		return fmt.Errorf("limit the number of processes: %w: runsc says: %s", err, complaint(g.work.path(s.id)))
 	}
