@@ -355,3 +355,33 @@ func TestIdenticalExecutionsRunOnce(t *testing.T) {
 		t.Errorf("%d hits, %d sandboxes made", hits.Load(), m.Faults.Calls(fake.PointCreate))
 	}
 }
+
+// A fake's agent is not the first process of its sandbox and cannot re-seed.
+func TestStrictEntropyRefuses(t *testing.T) {
+	m := newSaving(t)
+	e := residents(t, m, nil)
+	x := create(t, e, faas.InstanceRequest{})
+	snap := save(t, e, x.ID, faas.SnapshotRequest{})
+	_, err := e.CreateInstance(t.Context(), faas.InstanceRequest{From: snap.ID, Entropy: faas.EntropyStrict})
+	if !errors.Is(err, faas.ErrFailedPrecondition) || !strings.Contains(err.Error(), "entropy") {
+		t.Errorf("got %v", err)
+	}
+	if left := m.Sandboxes(); len(left) != 1 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func BenchmarkCachedHit(b *testing.B) {
+	e := newExecutor(b, newMachine(b), nil)
+	req := shell("echo hit")
+	req.Mode = faas.ModeCached
+	if _, err := e.Execute(b.Context(), req); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		got, err := e.Execute(b.Context(), req)
+		if err != nil || !got.CacheHit {
+			b.Fatal(got, err)
+		}
+	}
+}
