@@ -419,6 +419,10 @@ func checkCopyLimits(ctx context.Context, env *Env) error {
 	if err := c.refusesForks(ctx); err != nil {
 		return err
 	}
+	// Those that were refused room are still ending.
+	if err := eventually(ctx, func() error { return c.alive(ctx) }); err != nil {
+		return err
+	}
 	out, err := c.shell(ctx, "exec dd if=/dev/zero of=/dev/null bs=256M count=1")
 	switch {
 	case err != nil && env.Driver.Name() == faas.RuntimeGVisor:
