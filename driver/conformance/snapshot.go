@@ -412,7 +412,7 @@ func checkCopyLimits(ctx context.Context, env *Env) error {
 	if err != nil {
 		return err
 	}
-	c, err := env.restore(ctx, from, func(s *faas.Spec) { s.Resources.MemoryMB, s.Resources.PIDs = 96, 48 })
+	c, err := env.restore(ctx, from, func(s *faas.Spec) { s.Resources.MemoryMB, s.Resources.PIDs = 96, 96 })
 	if err != nil {
 		return err
 	}
