@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -25,6 +26,7 @@ type known struct {
 	token string
 	begun bool                 // some of its output arrived
 	final *api.ExecuteResponse // its outcome arrived
+	wrong string               // what the daemon answered instead of running it
 }
 
 // load is clients that run commands one after the other.
@@ -69,7 +71,7 @@ func (l *load) finish() []known {
 }
 
 // run runs one command as an event stream; it returns true when the daemon is
-// gone.
+// gone or refuses to.
 func (in *installation) run(ctx context.Context, k *known, worker int) bool {
 	body := &api.ExecuteRequest{
 		// The last argument is there to be found in the record.
@@ -90,7 +92,9 @@ func (in *installation) run(ctx context.Context, k *known, worker int) bool {
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return false
+		problem, _ := io.ReadAll(io.LimitReader(response.Body, 4096)) // cut off where it was killed
+		k.wrong = response.Status + ": " + string(problem)
+		return true
 	}
 	lines := bufio.NewScanner(response.Body)
 	for lines.Scan() {
@@ -104,6 +108,8 @@ func (in *installation) run(ctx context.Context, k *known, worker int) bool {
 			k.begun = true
 		case api.FrameResult:
 			k.final = frame.Result
+		case api.FrameError:
+			k.wrong = frame.Error.Detail
 		}
 	}
 	return lines.Err() != nil

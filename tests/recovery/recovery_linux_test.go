@@ -193,6 +193,10 @@ func (in *installation) everyExecution(clients []known, counts map[string]int) {
 		record, found := records[k.token]
 		counts[string(record.Status)]++ // "": neither acknowledged nor on record
 		switch {
+		case k.wrong != "":
+			in.t.Errorf("%s was not run: %s", k.token, k.wrong)
+		case found && record.Status == faas.ExecutionFailed:
+			in.t.Errorf("%s failed: %s, %+v", record.ID, record.Error, record.Result)
 		case !found && (k.begun || k.final != nil):
 			in.t.Errorf("%s was acknowledged and is not on record", k.token)
 		case found && record.Status == faas.ExecutionRunning:
@@ -200,17 +204,10 @@ func (in *installation) everyExecution(clients []known, counts map[string]int) {
 		case k.final == nil:
 		case record.ID != k.final.RequestID:
 			in.t.Errorf("%s was answered as %s and is on record as %s", k.token, k.final.RequestID, record.ID)
-		case record.Status != outcome(k.final):
+		case k.final.ExitCode != 0 || record.Status != faas.ExecutionSucceeded:
 			in.t.Errorf("%s was answered with exit code %d and is on record as %s", record.ID, k.final.ExitCode, record.Status)
 		}
 	}
-}
-
-func outcome(r *api.ExecuteResponse) faas.ExecutionStatus {
-	if r.ExitCode == 0 {
-		return faas.ExecutionSucceeded
-	}
-	return faas.ExecutionFailed
 }
 
 // executions returns the newest records by the token in their command, a page
