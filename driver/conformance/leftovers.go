@@ -11,7 +11,7 @@ import (
 // sandbox's id: what a driver left to the kernel (a dying process) may take a
 // moment, what it forgot stays.
 func (e *Env) NothingLeft(ctx context.Context, id string) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	return eventually(ctx, func() error {
 		left := machineLeftovers(id, e.StateDir)
