@@ -155,7 +155,8 @@ func (s *gvisorSandbox) readMemory(ctx context.Context, dir string) error {
 		}
 		files = append(files, f)
 	}
-	return s.call(ctx, "containerManager.Restore", map[string]any{"HavePagesFile": true}, nil, files...)
+	// Pages that nobody has asked for may come later.
+	return s.call(ctx, "containerManager.Restore", map[string]any{"HavePagesFile": true, "Background": true}, nil, files...)
 }
 
 // loopbackOnly configures a network stack as runsc does for --network none.

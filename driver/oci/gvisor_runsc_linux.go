@@ -79,7 +79,7 @@ func (g *GVisor) start(ctx context.Context, s *gvisorSandbox, from beginning) er
 	case from.memory == "":
 		args = append(args, "run", "--detach")
 	default:
-		args = append(args, "restore", "--image-path", from.memory, "--detach")
+		args = append(args, "restore", "--image-path", from.memory, "--background", "--detach")
 	}
 	args = append(args, "--pid-file", pidFile, "--bundle", dir, containerName)
 	out, err := os.OpenFile(filepath.Join(dir, "runsc.out"), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)

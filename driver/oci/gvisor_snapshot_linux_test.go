@@ -220,12 +220,12 @@ func TestGVisorSnapshotCutOff(t *testing.T) {
 			b.sh("setsid sh -c 'while :; do date +%s%N > /now; sleep 0.05; done' </dev/null >/dev/null 2>&1 & while [ ! -s /now ]; do sleep 0.05; done")
 			b.client.Close()
 			ctx := t.Context()
-			var err error
-			switch when {
-			case "before", "after":
-				err = b.update(func(r *record) { r.Still = true })
-			default:
+			err := b.update(func(r *record) { r.Still = true })
+			if err == nil && when != "before" {
 				err = b.still(ctx)
+			}
+			if err == nil && when == "after" {
+				err = b.goOn(ctx)
 			}
 			if err != nil {
 				t.Fatal(err)
