@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/driver"
 	"github.com/faas-platform/faas/guest"
+	"github.com/faas-platform/faas/network"
 	"github.com/faas-platform/faas/snapshot"
 )
 
@@ -297,6 +299,84 @@ E
 			}
 			seen[f] = true
 		}
+	}
+}
+
+// TestGVisorNodeRandomNumbers sees the agent renew what OpenSSL keeps in a
+// Node's memory.
+func TestGVisorNodeRandomNumbers(t *testing.T) {
+	if _, err := exec.LookPath("node"); err != nil {
+		t.Skip("SKIP gvisor node: node is not installed")
+	}
+	g := gvisorHere(t)
+	b := newGVisorBox(t, g, func(s *faas.Spec) { s.Resources.MemoryMB = 512 })
+	b.sh(`mkfifo /ask /answer; cat > /draw.js <<'E'
+const fs = require('fs'), crypto = require('crypto')
+crypto.randomBytes(8)
+for (;;) { fs.readFileSync('/ask'); fs.writeFileSync('/answer', crypto.randomBytes(16).toString('hex')) }
+E
+		setsid node /draw.js </dev/null >/dev/null 2>/err &`)
+	const draw = "echo > /ask; cat /answer"
+	b.sh(draw)
+	from, _ := b.save(faas.SnapshotFull)
+	seen := map[string]bool{b.sh(draw): true}
+	for range 2 {
+		s, err := g.Restore(t.Context(), from, gvisorTestSpec(func(s *faas.Spec) { s.Resources.MemoryMB = 512 }),
+			func(ctx context.Context, s driver.Sandbox) error {
+				client := guest.NewClient(s.Dial, guest.Options{Secret: s.Channel().Secret, Multiplex: true})
+				defer client.Close()
+				out, err := client.Configure(ctx, guest.Configuration{Entropy: newSecret(), Reseed: true})
+				t.Logf("%+v", out)
+				return err
+			})
+		if err != nil {
+			t.Fatal(err)
+		}
+		drawn := boxed(t, s).sh(draw)
+		if seen[drawn] {
+			t.Errorf("%s was drawn twice", drawn)
+		}
+		seen[drawn] = true
+	}
+}
+
+// TestGVisorEgressAfterRestore connects a copy by its own policy.
+func TestGVisorEgressAfterRestore(t *testing.T) {
+	m, _ := newMachine(t)
+	g := gvisorHere(t)
+	err := m.Do(func() (err error) {
+		g.opts.Network, err = network.New(network.Options{Installation: "gvtest", DNS: []netip.Addr{m.World.Neighbour.Addr()}})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reach := func(b *gvisorBox) (got [2]int) {
+		for i, address := range []netip.AddrPort{m.World.Server, m.World.Neighbour} {
+			exit, err := b.client.Run(t.Context(), guest.Command{Args: []string{"bash", "-c",
+				fmt.Sprintf("exec 3<>/dev/tcp/%s/%d", address.Addr(), address.Port())}}, nil, io.Discard, io.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got[i] = exit.Code
+		}
+		return got
+	}
+	connected := func(s *faas.Spec) {
+		s.Network = faas.NetworkPolicy{Mode: faas.NetworkEgress, Allow: []string{m.World.Server.Addr().String()}}
+	}
+	sources := []*gvisorBox{newGVisorBox(t, g), newGVisorBox(t, g, connected)}
+	for i, b := range sources {
+		from, _ := b.save(faas.SnapshotFull)
+		if got := reach(g.restoreTest(t, from, gvisorTestSpec(connected))); got != [2]int{0, 1} {
+			t.Errorf("source %d, connected copy: %v", i, got)
+		}
+		if got := reach(g.restoreTest(t, from, gvisorTestSpec())); got != [2]int{1, 1} {
+			t.Errorf("source %d, copy without a network: %v", i, got)
+		}
+	}
+	if got := reach(sources[1]); got != [2]int{0, 1} {
+		t.Errorf("the source afterwards: %v", got)
 	}
 }
 
