@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-type incomparable struct{ f []func() }
+type incomparable struct{ _ []func() }
 
 func (incomparable) Write(p []byte) (int, error) { return len(p), nil }
 

@@ -103,7 +103,6 @@ type entry struct {
 	mode                int64
 	uid, gid            int
 	xattrs              map[string]string
-	size                int64 // claimed, when content is not it
 	major, minor        int64
 }
 

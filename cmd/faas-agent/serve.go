@@ -39,7 +39,7 @@ func listening(fd int) bool {
 // settings are the agent's flags.
 type settings struct {
 	listen, dial, device, secretFile string
-	stdio, powerOff, keep            bool
+	stdio, powerOff                  bool
 	vsock                            uint
 	realUser                         uint
 	secret                           []byte

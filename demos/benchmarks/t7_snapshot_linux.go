@@ -79,7 +79,6 @@ type subject struct {
 	layers []string // that it was restored from
 	count  int
 	last   driver.State
-	total  time.Duration // of the last snapshot, as its caller waited
 }
 
 func (b *bench) snapshotsOf(ctx context.Context, n *native, w workload) (figures []Figure, err error) {

@@ -148,8 +148,9 @@ func checkCPU(ctx context.Context, env *Env) error {
 	if err := run.await(ctx, "ready\n"); err != nil {
 		return err
 	}
-	before, start := driver.Stats{}, time.Now()
-	if before, err = b.Stats(ctx); err != nil {
+	start := time.Now()
+	before, err := b.Stats(ctx)
+	if err != nil {
 		return err
 	}
 	// Three seconds of wall clock hold many of the kernel's periods.

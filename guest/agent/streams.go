@@ -4,7 +4,6 @@ package agent
 
 import (
 	"io"
-	"os"
 
 	"github.com/faas-platform/faas"
 )
@@ -15,7 +14,6 @@ var errEOF = io.EOF
 type childFiles struct {
 	fds   [3]int
 	owned []int // closed in the agent once the command has them
-	keep  *os.File
 }
 
 func (f *childFiles) child() []uintptr {

@@ -21,13 +21,11 @@ func Main() int {
 	runtime.LockOSThread()
 	unix.CloseOnExec(ConfigFD)
 	unix.CloseOnExec(StatusFD)
-	if err := run(); err != nil {
-		os.NewFile(StatusFD, "status").WriteString(err.Error()) //nolint:errcheck // nobody is left to tell
-		return 1
-	}
-	return 0
+	os.NewFile(StatusFD, "status").WriteString(run().Error()) //nolint:errcheck // nobody is left to tell
+	return 1
 }
 
+// run becomes the agent. It returns only when that failed, with the reason.
 func run() error {
 	pipe := os.NewFile(ConfigFD, "config")
 	in := bufio.NewReader(pipe)

@@ -159,12 +159,6 @@ func (in *Inbox) finish(err error) {
 // Fail ends the inbox after what it holds with err.
 func (in *Inbox) Fail(err error) { in.finish(err) }
 
-func (in *Inbox) ended() bool {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	return in.end != nil
-}
-
 // next waits for the first chunk and returns with the lock held, or without
 // it and with the reason why there is none.
 func (in *Inbox) next(done <-chan struct{}) (*chunk, error) {
