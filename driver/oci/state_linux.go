@@ -272,12 +272,22 @@ func (w *workspace) exclusive(f func() error) error {
 		return err
 	}
 	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return &faas.Error{Kind: faas.KindUnavailable, Op: "sweep", Err: err,
-			Detail: "another process sweeps the same directory", RetryAfter: time.Second}
+	// A process that this one is just starting holds a copy of every lock
+	// between its fork and its exec: it is waited for.
+	for deadline := time.Now().Add(sweepPatience); ; time.Sleep(5 * time.Millisecond) {
+		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return f()
+		}
+		if time.Now().After(deadline) {
+			return &faas.Error{Kind: faas.KindUnavailable, Op: "sweep", Err: err,
+				Detail: "another process sweeps the same directory", RetryAfter: time.Second}
+		}
 	}
-	return f()
 }
+
+// sweepPatience is how long a sweep waits for another one to end.
+const sweepPatience = 3 * time.Second
 
 func writeRecord(dir string, r *record) error {
 	b, err := json.Marshal(r)
