@@ -76,19 +76,13 @@ func (s *gvisorSandbox) Snapshot(ctx context.Context, kind faas.SnapshotKind, fi
 // whileStill calls f while the sandbox's processes stand still, and says for
 // how long they did.
 func (s *gvisorSandbox) whileStill(ctx context.Context, f func() error) (time.Duration, error) {
-	if err := s.update(func(r *record) { r.Still = true }); err != nil {
-		return 0, err
-	}
 	started := time.Now()
 	if err := s.still(ctx); err != nil {
-		return 0, err // whoever recovers the sandbox looks whether it stands still
+		return 0, err
 	}
 	err := f()
-	if going := s.goOn(ctx); going != nil {
-		return 0, errors.Join(err, going)
-	}
-	pause := time.Since(started)
-	return pause, errors.Join(err, s.update(func(r *record) { r.Still = false }))
+	err = errors.Join(err, s.goOn(ctx))
+	return time.Since(started), err
 }
 
 // heldLayers are those of the state that the sandbox was restored from that
