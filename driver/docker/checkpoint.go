@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"regexp"
 
 	"github.com/moby/moby/client"
 
@@ -45,6 +45,9 @@ func (s *sandbox) checkpoint(ctx context.Context, memory string) error {
 	return explainCRIU(err)
 }
 
+// criuLogPath finds where CRIU's log is in what the engine says.
+var criuLogPath = regexp.MustCompile(`(?:log file: |path= ?)(/[^\s:]+)`)
+
 // explainCRIU adds to an engine's error what CRIU says in its log, where this
 // process can read it.
 func explainCRIU(err error) error {
@@ -53,8 +56,9 @@ func explainCRIU(err error) error {
 		return err
 	}
 	c := *e
-	_, rest, _ := strings.Cut(c.Detail, "log file: ")
-	if said := criuLog(strings.TrimRight(strings.Fields(rest + " -")[0], ":")); said != "" {
+	if m := criuLogPath.FindStringSubmatch(c.Detail); m == nil {
+		return err
+	} else if said := criuLog(m[1]); said != "" {
 		c.Detail = fmt.Sprintf("the engine's CRIU says %q", said)
 		c.Err = err
 	}

@@ -43,6 +43,11 @@ func placeCheckpoint(ctx context.Context, memory, dataRoot, id string) (remove f
 	if err := snapshot.CopyLayer(ctx, filepath.Join(memory, checkpointName), to); err != nil {
 		return nil, errors.Join(layerError("place the checkpoint", err), remove())
 	}
+	// The engine keeps checkpoints by their content while it restores, and
+	// fails when two restores bring the same: so no two are the same.
+	if err := os.WriteFile(filepath.Join(to, "copy"), []byte(id), 0o600); err != nil {
+		return nil, errors.Join(layerError("place the checkpoint", err), remove())
+	}
 	return remove, nil
 }
 
@@ -113,6 +118,32 @@ func inspectProcess(pid int) (inhabitant, error) {
 	}
 	in.inner, err = strconv.Atoi(ids[len(ids)-1])
 	return in, err
+}
+
+// vforkWaits are the kernel's functions in which a thread waits for the child of
+// a vfork, by the names that they have had.
+var vforkWaits = []string{"kernel_clone", "wait_for_vfork_done", "_do_fork", "do_fork"}
+
+// forking says whether a thread of the frozen sandbox waits in a vfork.
+func (s *sandbox) forking() (bool, error) {
+	list, err := s.others()
+	if err != nil {
+		return false, err
+	}
+	_, agent := s.located()
+	for _, in := range append(list, inhabitant{pid: agent.pid}) {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/wchan", in.pid))
+		if err != nil {
+			return false, err
+		}
+		for _, task := range tasks {
+			at, err := readSmall(task, 256)
+			if err == nil && slices.Contains(vforkWaits, string(at)) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
 }
 
 // stoppedBefore lists the processes that a signal has stopped, by their ids
@@ -202,7 +233,7 @@ func (s *sandbox) rename() error {
 	return nil
 }
 
-// criuLog returns the last error of a log of CRIU's, or nothing.
+// criuLog returns the last errors of a log of CRIU's, or nothing.
 func criuLog(path string) string {
 	if !filepath.IsAbs(path) {
 		return ""
@@ -221,11 +252,13 @@ func criuLog(path string) string {
 	if err != nil {
 		return ""
 	}
-	lines := bytes.Split(b, []byte("\n"))
-	for _, line := range lines { // the first is the cause, and the others what came of it
-		if _, text, ok := bytes.Cut(line, []byte("Error (")); ok {
-			return "Error (" + strings.ToValidUTF8(string(text[:min(len(text), 300)]), "?")
+	// The first error may be one that CRIU gets over, the last only says that
+	// it gave up.
+	var said []string
+	for line := range bytes.Lines(b) {
+		if _, text, ok := bytes.Cut(bytes.TrimSpace(line), []byte("Error (")); ok && !bytes.HasSuffix(text, []byte(" FAILED.")) {
+			said = append(said, "Error ("+strings.ToValidUTF8(string(text[:min(len(text), 200)]), "?"))
 		}
 	}
-	return ""
+	return strings.Join(said[max(0, len(said)-3):], "; ")
 }

@@ -19,6 +19,7 @@ func placeCheckpoint(context.Context, string, string, string) (func() error, err
 	return nil, errNoMemory()
 }
 
+func (s *sandbox) forking() (bool, error)        { return false, errNoMemory() }
 func (s *sandbox) stoppedBefore() ([]int, error) { return nil, errNoMemory() }
 func (s *sandbox) stopOthers() error             { return errNoMemory() }
 func (s *sandbox) continueOthers([]int) error    { return nil } // none was ever stopped

@@ -163,7 +163,7 @@ func (c *capture) standing(ctx context.Context, work func() error) (err error) {
 		return work()
 	}
 	defer s.holdDials()()
-	if err := s.Pause(ctx); err != nil {
+	if err := s.pauseBetweenForks(ctx); err != nil {
 		return err
 	}
 	if hold.Stopped, err = s.stoppedBefore(); err == nil {
@@ -177,6 +177,36 @@ func (c *capture) standing(ctx context.Context, work func() error) (err error) {
 	}
 	c.data.Stopped = hold.Stopped
 	return work()
+}
+
+// forkTimeout bounds the search for a moment in which memory can be saved.
+const forkTimeout = 5 * time.Second
+
+// pauseBetweenForks freezes the sandbox at a moment in which no process waits
+// for a child of a vfork to run its program: CRIU has each of a frozen
+// sandbox's processes answer, and such a one cannot while the child is frozen.
+func (s *sandbox) pauseBetweenForks(ctx context.Context) error {
+	deadline := time.Now().Add(forkTimeout)
+	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
+		if err := s.Pause(ctx); err != nil {
+			return err
+		}
+		forking, err := s.forking()
+		if err != nil || !forking {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return &faas.Error{Kind: faas.KindUnavailable, Detail: "its processes start others without a pause, and memory cannot be saved meanwhile", RetryAfter: time.Second}
+		}
+		if err := s.Resume(ctx); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // letGo ends what standing began. Processes are let go on while they are still
