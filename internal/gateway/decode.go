@@ -88,7 +88,7 @@ func decodeExecuteWith(body []byte, extra map[string]func(json.RawMessage) error
 		var err error
 		switch {
 		case !known && !also:
-			err = errors.New("there is no such field")
+			e.errs.unknown(name, nearest(name, slices.Collect(maps.Keys(executeFields))))
 		case string(raw) == "null":
 		case also:
 			err = other(raw)
@@ -204,24 +204,16 @@ func (e *execution) stdinBase64(name string, raw json.RawMessage) error {
 }
 
 func (e *execution) payload(name string, raw json.RawMessage) error {
-	wrong := errors.New("must be an array of bytes, 0 to 255")
-	var numbers []uint16 // not bytes: those encoding/json reads as base64
-	if json.Unmarshal(raw, &numbers) != nil {
-		return wrong
-	}
-	input := make([]byte, len(numbers))
-	for i, n := range numbers {
-		if n > math.MaxUint8 {
-			return wrong
-		}
-		input[i] = byte(n)
+	var input api.Bytes
+	if raw[0] == '"' || input.UnmarshalJSON(raw) != nil {
+		return errors.New("must be an array of bytes, 0 to 255")
 	}
 	return e.setInput(name, input)
 }
 
 func (e *execution) environment(name string, raw json.RawMessage) error {
-	env, err := pairs(raw)
-	if err != nil {
+	var env api.Variables
+	if err := env.UnmarshalJSON(raw); err != nil {
 		return err
 	}
 	for variable, value := range env {
@@ -229,34 +221,11 @@ func (e *execution) environment(name string, raw json.RawMessage) error {
 			return fmt.Errorf("%q is not a variable: names are not empty and hold no =, and neither names nor values hold NUL", variable)
 		}
 	}
-	first, err := e.once("environment", name, func() bool { return maps.Equal(e.req.Env, env) })
+	first, err := e.once("environment", name, func() bool { return maps.Equal(e.req.Env, map[string]string(env)) })
 	if first {
 		e.req.Env = env
 	}
 	return err
-}
-
-// pairs reads an object of strings, or an array of [name, value].
-func pairs(raw json.RawMessage) (map[string]string, error) {
-	var object map[string]string
-	if raw[0] == '{' && json.Unmarshal(raw, &object) == nil {
-		return object, nil
-	}
-	var list [][]string
-	if json.Unmarshal(raw, &list) != nil {
-		return nil, errors.New("must be an object of strings or an array of [name, value] pairs")
-	}
-	object = make(map[string]string, len(list))
-	for _, pair := range list {
-		if len(pair) != 2 {
-			return nil, errors.New("must be an object of strings or an array of [name, value] pairs")
-		}
-		if _, again := object[pair[0]]; again {
-			return nil, fmt.Errorf("%q is given twice", pair[0])
-		}
-		object[pair[0]] = pair[1]
-	}
-	return object, nil
 }
 
 func (e *execution) workingDir(_ string, raw json.RawMessage) error {
@@ -306,22 +275,11 @@ func (e *execution) cpuCores(_ string, raw json.RawMessage) error {
 }
 
 func (e *execution) network(_ string, raw json.RawMessage) error {
-	wrong := errors.New(`must be {"mode": "none"}, {"mode": "egress", "allow": [CIDR …]} or the mode as a string`)
-	var policy faas.NetworkPolicy
-	if raw[0] == '"' {
-		if json.Unmarshal(raw, &policy.Mode) != nil {
-			return wrong
-		}
-	} else {
-		decoder := json.NewDecoder(bytes.NewReader(raw))
-		decoder.DisallowUnknownFields()
-		if err := decoder.Decode(&policy); err != nil {
-			if unknown, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-				return errors.New("there is no such field in it: " + unknown)
-			}
-			return wrong
-		}
+	var network api.Network
+	if err := network.UnmarshalJSON(raw); err != nil {
+		return err
 	}
+	policy := *network.Policy()
 	if err := checkNetwork(policy); err != nil {
 		return err
 	}

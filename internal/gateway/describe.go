@@ -106,6 +106,18 @@ func exampleProblem(status int) api.Problem {
 	return p
 }
 
+// requestBody describes a JSON body of a type.
+func (g *Gateway) requestBody(t reflect.Type, required bool, examples map[string]any) *huma.RequestBody {
+	named := make(map[string]*huma.Example, len(examples))
+	for name, value := range examples {
+		named[name] = &huma.Example{Value: value}
+	}
+	registry := g.api.OpenAPI().Components.Schemas
+	return &huma.RequestBody{Required: required, Content: map[string]*huma.MediaType{"application/json": {
+		Schema: registry.Schema(t, true, t.Name()), Examples: named,
+	}}}
+}
+
 // executeSchema is api.ExecuteRequest with the forms that its Go types cannot
 // tell.
 func (g *Gateway) executeSchema() *huma.Schema {

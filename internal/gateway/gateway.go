@@ -23,13 +23,11 @@ import (
 	"github.com/faas-platform/faas/internal/auth"
 )
 
-// Executor is what the gateway needs of the executor.
+// Executor is what the gateway needs of the executor, an interface for each
+// area of the API, which stands beside the area's routes.
 type Executor interface {
-	Execute(ctx context.Context, req faas.Request) (*faas.Result, error)
-	Runtimes(ctx context.Context, refresh bool) []faas.Capabilities
-	Execution(ctx context.Context, project, id string) (*faas.Execution, error)
-	Executions(ctx context.Context, project string, limit int, cursor string) ([]faas.Execution, string, error)
-	Cancel(ctx context.Context, project, id string) error
+	Executions
+	Runtimes
 }
 
 // Options configures a Gateway. Executor is required.
@@ -87,6 +85,7 @@ func New(opts Options) (*Gateway, error) {
 	g := &Gateway{opts: opts, log: opts.Logger, mux: http.NewServeMux(), started: time.Now()}
 	g.base, g.stop = context.WithCancelCause(context.Background())
 	g.api = humago.New(g.mux, g.humaConfig())
+	describeForms(g.api.OpenAPI().Components.Schemas)
 	g.api.UseMiddleware(g.humaProblems)
 	g.register()
 	spec, err := g.api.OpenAPI().MarshalJSON()

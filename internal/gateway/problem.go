@@ -8,9 +8,11 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/api"
@@ -19,7 +21,10 @@ import (
 const problemType = "application/problem+json"
 
 // inputError is a request with fields that were refused.
-type inputError struct{ fields []api.FieldError }
+type inputError struct {
+	fields []api.FieldError
+	remedy string
+}
 
 func (e *inputError) Error() string {
 	if len(e.fields) == 1 {
@@ -32,6 +37,20 @@ func (e *inputError) Error() string {
 func (e *inputError) add(field, reason string) {
 	e.fields = append(e.fields, api.FieldError{Field: field, Reason: reason})
 }
+
+// unknown notes a field that the body does not have; meant is the one that may
+// have been meant, "" where none is near.
+func (e *inputError) unknown(field, meant string) {
+	e.add(field, "there is no such field")
+	if meant != "" && e.remedy == "" {
+		e.remedy = "did you mean " + meant + "? "
+	}
+	if !strings.HasSuffix(e.remedy, fieldsRemedy) {
+		e.remedy += fieldsRemedy
+	}
+}
+
+const fieldsRemedy = "GET /openapi.json describes every field"
 
 // orNil returns the error when it has something to say.
 func (e *inputError) orNil() error {
@@ -51,7 +70,7 @@ func problemOf(err error, requestID string) (*api.Problem, time.Duration) {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &input):
-		p.Code, p.Detail, p.Errors = faas.KindInvalidArgument, input.Error(), input.fields
+		p.Code, p.Detail, p.Errors, p.Remedy = faas.KindInvalidArgument, input.Error(), input.fields, input.remedy
 	case errors.As(err, &tooLarge):
 		p.Code = faas.KindPayloadTooLarge
 		p.Detail = "the request's body is larger than " + strconv.FormatInt(tooLarge.Limit, 10) + " bytes"
@@ -171,8 +190,18 @@ func (c *humaContext) SetStatus(code int) {
 
 // humaProblems puts every huma operation on a humaContext.
 func (g *Gateway) humaProblems(ctx huma.Context, next func(huma.Context)) {
-	next(&humaContext{below: ctx})
+	r, w := humago.Unwrap(ctx)
+	next(&humaContext{below: huma.WithValue(ctx, exchangeKey{}, exchange{w, r})})
 }
+
+// exchange is the request of an operation and the way to answer it, for what
+// reads its body itself.
+type exchange struct {
+	w http.ResponseWriter
+	r *http.Request
+}
+
+type exchangeKey struct{}
 
 // statusError carries an error through huma to the transformer.
 type statusError struct{ err error }
