@@ -18,6 +18,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/faas-platform/faas/driver/pidfd"
 	"github.com/faas-platform/faas/guest/launch"
 )
 
@@ -31,7 +32,7 @@ func (builtin) name() string { return LauncherBuiltin }
 
 func (builtin) remove(context.Context, string, string) error { return nil }
 
-func (b builtin) start(ctx context.Context, p *plan) (*handle, error) {
+func (b builtin) start(ctx context.Context, p *plan) (*pidfd.Handle, error) {
 	files := &inherited{}
 	defer files.closeOwn()
 	cfg, err := p.launchConfig(files)
@@ -53,7 +54,7 @@ func (b builtin) start(ctx context.Context, p *plan) (*handle, error) {
 // child is a process between its clone and its agent.
 type child struct {
 	process *os.Process
-	handle  *handle
+	handle  *pidfd.Handle
 	config  *os.File // written
 	status  *os.File // read
 }
@@ -103,32 +104,32 @@ func spawn(p *plan, files *inherited) (*child, error) {
 	}
 	defer statusWrite.Close()
 	c := &child{config: configWrite, status: statusRead}
-	pidfd := -1
+	fd := -1
 	c.process, err = os.StartProcess("/proc/self/fd/"+strconv.Itoa(executable), []string{"faas-agent", launch.Command},
 		&os.ProcAttr{
 			Dir: "/", Env: []string{"GOMAXPROCS=1", "GOGC=off"},
 			Files: append([]*os.File{null, null, null, configRead, statusWrite}, files.files...),
-			Sys:   p.attributes(&pidfd),
+			Sys:   p.attributes(&fd),
 		})
 	if err != nil {
 		c.close()
 		return nil, fmt.Errorf("clone into new namespaces: %w", err)
 	}
-	id, err := identify(c.process.Pid)
+	id, err := pidfd.Identify(c.process.Pid)
 	if err != nil {
 		c.close()
-		return nil, errors.Join(err, unix.Close(pidfd), c.process.Kill(), reap(c.process))
+		return nil, errors.Join(err, unix.Close(fd), c.process.Kill(), reap(c.process))
 	}
-	if c.handle, err = newHandle(pidfd, id); err != nil {
+	if c.handle, err = pidfd.NewHandle(fd, id); err != nil {
 		c.close()
 		return nil, errors.Join(err, c.process.Kill(), reap(c.process))
 	}
-	c.handle.child = c.process
+	c.handle.Child = c.process
 	return c, nil
 }
 
-func (p *plan) attributes(pidfd *int) *syscall.SysProcAttr {
-	attr := &syscall.SysProcAttr{Setsid: true, PidFD: pidfd}
+func (p *plan) attributes(fd *int) *syscall.SysProcAttr {
+	attr := &syscall.SysProcAttr{Setsid: true, PidFD: fd}
 	for _, ns := range p.config.Linux.Namespaces {
 		attr.Cloneflags |= cloneFlags[ns.Type]
 	}
@@ -203,7 +204,7 @@ func (c *child) outcome(before error) error {
 
 // abandon ends a process that did not become an agent.
 func (c *child) abandon() error {
-	return errors.Join(c.handle.kill(), c.handle.wait(), reap(c.process), c.handle.close())
+	return errors.Join(c.handle.Kill(), c.handle.Wait(), reap(c.process), c.handle.Close())
 }
 
 // reap takes the exit status of a child of this process that has ended, or

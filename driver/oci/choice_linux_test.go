@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/driver/pidfd"
 )
 
 // unable is a launcher that a machine has no use for. It counts its attempts.
@@ -19,7 +20,7 @@ type unable struct {
 	tried int
 }
 
-func (u *unable) start(context.Context, *plan) (*handle, error) {
+func (u *unable) start(context.Context, *plan) (*pidfd.Handle, error) {
 	u.tried++
 	return nil, errors.New("clone is forbidden here")
 }
@@ -34,7 +35,7 @@ type delayed struct {
 
 func (d *delayed) name() string { return d.named }
 
-func (d *delayed) start(ctx context.Context, p *plan) (*handle, error) {
+func (d *delayed) start(ctx context.Context, p *plan) (*pidfd.Handle, error) {
 	d.started++
 	select {
 	case <-time.After(d.by):

@@ -20,7 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/faas-platform/faas"
-	"github.com/faas-platform/faas/driver/oci/cgroup"
+	"github.com/faas-platform/faas/driver/cgroup"
+	"github.com/faas-platform/faas/driver/pidfd"
 )
 
 // command starts sandboxes with an OCI runtime's program. It needs root: the
@@ -40,7 +41,7 @@ const readyInterval = time.Millisecond
 func (c command) name() string { return c.runtime }
 
 // start makes a bundle of the plan and runs create, then start.
-func (c command) start(ctx context.Context, p *plan) (*handle, error) {
+func (c command) start(ctx context.Context, p *plan) (*pidfd.Handle, error) {
 	if closed := closedAbove(filepath.Dir(p.dir)); closed != "" {
 		return nil, faas.Unavailable(c.runtime+"'s processes, which are nobody on this machine, cannot pass through "+closed,
 			"chmod o+x "+closed+", use another data directory, or the builtin launcher")
@@ -59,10 +60,10 @@ func (c command) start(ctx context.Context, p *plan) (*handle, error) {
 	}
 	err = p.placed(h)
 	if err == nil {
-		err = p.confined(h.id.PID)
+		err = p.confined(h.ID.PID)
 	}
 	if err == nil {
-		err = p.connected(ctx, h.id.PID)
+		err = p.connected(ctx, h.ID.PID)
 	}
 	if err == nil {
 		err = c.run(ctx, "", append(c.flags(), "start", p.id))
@@ -71,12 +72,12 @@ func (c command) start(ctx context.Context, p *plan) (*handle, error) {
 		err = awaitSocket(ctx, h)
 	}
 	if err != nil {
-		return nil, errors.Join(err, h.kill(), h.close())
+		return nil, errors.Join(err, h.Kill(), h.Close())
 	}
 	return h, nil
 }
 
-func (c command) created(pidFile string) (*handle, error) {
+func (c command) created(pidFile string) (*pidfd.Handle, error) {
 	b, err := os.ReadFile(pidFile)
 	if err != nil {
 		return nil, err
@@ -85,11 +86,11 @@ func (c command) created(pidFile string) (*handle, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s wrote no process number: %q", c.runtime, b)
 	}
-	id, err := identify(pid)
+	id, err := pidfd.Identify(pid)
 	if err != nil {
 		return nil, err
 	}
-	return openProcess(id)
+	return pidfd.Open(id)
 }
 
 // flags are the global options. Control groups are ours to manage, so that
@@ -246,13 +247,13 @@ func (c command) remove(ctx context.Context, id, _ string) error {
 }
 
 // awaitSocket waits until the agent's socket is there.
-func awaitSocket(ctx context.Context, h *handle) error {
+func awaitSocket(ctx context.Context, h *pidfd.Handle) error {
 	for {
-		conn, err := dialAgent(ctx, h.id)
+		conn, err := dialAgent(ctx, h.ID)
 		if err == nil {
 			return conn.Close()
 		}
-		if !h.id.alive() {
+		if !h.ID.Alive() {
 			return errors.New("the agent ended before it listened")
 		}
 		select {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/driver"
-	"github.com/faas-platform/faas/driver/oci/cgroup"
+	"github.com/faas-platform/faas/driver/cgroup"
 	"github.com/faas-platform/faas/guest"
 	"github.com/faas-platform/faas/image"
 )
@@ -50,7 +50,7 @@ func (n *Native) make(ctx context.Context, r *record, build func(*sandbox) error
 		return nil, err
 	}
 	defer n.finish(spec.ID)
-	if err := n.work.create(r); err != nil {
+	if err := n.work.Create(r); err != nil {
 		return nil, createError(ctx, spec, err)
 	}
 	s := n.newSandbox(r)
@@ -148,7 +148,7 @@ func (n *Native) build(ctx context.Context, s *sandbox, ids idMap, layers []stri
 		return err
 	}
 	p := &plan{
-		id: spec.ID, dir: n.work.path(spec.ID), ids: ids, agent: n.agent, above: layers, layers: root.Layers,
+		id: spec.ID, dir: n.work.Path(spec.ID), ids: ids, agent: n.agent, above: layers, layers: root.Layers,
 		config: n.configure(s.record, root, ids), filter: n.filter, secret: s.secret,
 		placed: s.placed, confined: s.confine, connected: s.connect,
 	}

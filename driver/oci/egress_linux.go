@@ -70,12 +70,12 @@ func (e egress) detach(ctx context.Context, r *record) error {
 }
 
 // sweep removes the connections of sandboxes that are gone.
-func (e egress) sweep(ctx context.Context, work *workspace) error {
+func (e egress) sweep(ctx context.Context, work *sandboxes) error {
 	if e.network == nil {
 		return nil
 	}
 	_, err := e.network.Sweep(ctx, func(id string) bool {
-		_, err := work.load(id)
+		_, err := work.Load(id)
 		return !errors.Is(err, os.ErrNotExist)
 	})
 	return err

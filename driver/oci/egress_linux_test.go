@@ -70,7 +70,7 @@ func TestEgress(t *testing.T) {
 		t.Errorf("/etc/resolv.conf: %s", out)
 	}
 	at := s.record.Network
-	if r, err := n.work.load(s.ID()); err != nil || r.Network == nil || r.Network.HostInterface != at.HostInterface {
+	if r, err := n.work.Load(s.ID()); err != nil || r.Network == nil || r.Network.HostInterface != at.HostInterface {
 		t.Errorf("the record on disk says %+v, %v", r, err)
 	}
 	if got := interfacesOf(t, m); !slices.Equal(got, []string{at.HostInterface}) {

@@ -21,7 +21,7 @@ const maxAnswer = 32 << 20
 // uses too: one JSON object each way, and files with the request. Starting the
 // program instead takes some 25 ms a time.
 func (s *gvisorSandbox) call(ctx context.Context, method string, arg, result any, files ...*os.File) error {
-	path := filepath.Join(s.driver.work.path(s.id), controlSocket)
+	path := filepath.Join(s.driver.work.Path(s.id), controlSocket)
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", path)
 	if err != nil {

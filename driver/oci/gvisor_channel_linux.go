@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/faas-platform/faas/driver/pidfd"
 )
 
 const (
@@ -74,7 +76,7 @@ func (c *dialOutChannel) dial(ctx context.Context, ended <-chan struct{}) (net.C
 			conn.Close() // the agent gave it up; it brings another
 		case <-l.stopped: // another process took over; dialling takes it back
 		case <-ended:
-			return nil, errGone
+			return nil, pidfd.ErrGone
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/driver"
-	"github.com/faas-platform/faas/driver/oci/cgroup"
+	"github.com/faas-platform/faas/driver/cgroup"
 	"github.com/faas-platform/faas/guest"
 	"github.com/faas-platform/faas/image"
 )
@@ -51,7 +51,7 @@ func (g *GVisor) make(ctx context.Context, r *record, build func(*gvisorSandbox)
 		return nil, err
 	}
 	defer g.finish(spec.ID)
-	if err := g.work.create(r); err != nil {
+	if err := g.work.Create(r); err != nil {
 		return nil, createError(ctx, spec, err)
 	}
 	s := g.newSandbox(r)
@@ -78,7 +78,7 @@ func (g *GVisor) build(ctx context.Context, s *gvisorSandbox, above []string) er
 		return err
 	}
 	if err := s.configure(ctx, environment(from.root, s.spec())); err != nil {
-		return fmt.Errorf("the agent does not answer: %w: runsc says: %s", err, complaint(g.work.path(s.id)))
+		return fmt.Errorf("the agent does not answer: %w: runsc says: %s", err, complaint(g.work.Path(s.id)))
 	}
 	// The agent has read it; commands never see it.
 	if err := os.Remove(filepath.Join(s.channel.dir, "secret")); err != nil {
@@ -122,7 +122,7 @@ func (g *GVisor) begun(ctx context.Context, s *gvisorSandbox, from *beginning) e
 		return err
 	}
 	if err := s.limitProcesses(ctx, spec.Resources.PIDs); err != nil {
-		return fmt.Errorf("limit the number of processes: %w: runsc says: %s", err, complaint(g.work.path(s.id)))
+		return fmt.Errorf("limit the number of processes: %w: runsc says: %s", err, complaint(g.work.Path(s.id)))
 	}
 	return nil
 }
@@ -131,7 +131,7 @@ func (g *GVisor) begun(ctx context.Context, s *gvisorSandbox, from *beginning) e
 // state, the writable layer's file, and what the agent sees as channelDir, with
 // the secret for one that has none yet.
 func (g *GVisor) furnish(s *gvisorSandbox, ns *os.File, withSecret bool) error {
-	dir := g.work.path(s.id)
+	dir := g.work.Path(s.id)
 	// runsc's file server has root's ids of the sandbox and must get through.
 	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // the record in it is 0600
 		return err

@@ -14,7 +14,9 @@ import (
 
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/driver"
-	"github.com/faas-platform/faas/driver/oci/cgroup"
+	"github.com/faas-platform/faas/driver/cgroup"
+	"github.com/faas-platform/faas/driver/pidfd"
+	"github.com/faas-platform/faas/driver/workspace"
 	"github.com/faas-platform/faas/image"
 )
 
@@ -30,7 +32,7 @@ type GVisor struct {
 	opts    GVisorOptions
 	log     *slog.Logger
 	images  *image.Store
-	work    *workspace
+	work    *sandboxes
 	tree    *cgroup.Tree // nil: no control groups
 	treeErr error        // why not
 	agent   agentLayer
@@ -75,7 +77,7 @@ func NewGVisor(opts GVisorOptions) (*GVisor, error) {
 		return nil, gvisorError(err)
 	}
 	// runsc puts its socket elsewhere when the path is too long.
-	longest := filepath.Join(g.opts.Dir, sandboxesDir, strings.Repeat("x", longestID), controlSocket)
+	longest := filepath.Join(workspace.SandboxesDir(g.opts.Dir), strings.Repeat("x", longestID), controlSocket)
 	if len(longest) >= len(unix.RawSockaddrUnix{}.Path) {
 		return nil, faas.InvalidField("dir", "%s is too long: the paths of sockets below it must fit into %d bytes",
 			g.opts.Dir, len(unix.RawSockaddrUnix{}.Path)-1)
@@ -84,7 +86,7 @@ func NewGVisor(opts GVisorOptions) (*GVisor, error) {
 		return nil, gvisorError(err)
 	}
 	if err := g.prepare(); err != nil {
-		return nil, gvisorError(errors.Join(err, g.work.close()))
+		return nil, gvisorError(errors.Join(err, g.work.Close()))
 	}
 	return g, nil
 }
@@ -185,7 +187,7 @@ func (g *GVisor) Recover(ctx context.Context, h driver.Handle) (driver.Sandbox, 
 		return nil, err
 	}
 	gone := &faas.Error{Kind: faas.KindNotFound, Op: "recover sandbox", Detail: "sandbox " + h.ID + " does not run any more"}
-	r, err := g.work.load(h.ID)
+	r, err := g.work.Load(h.ID)
 	if err != nil {
 		gone.Err = err
 		return nil, gone
@@ -196,19 +198,19 @@ func (g *GVisor) Recover(ctx context.Context, h driver.Handle) (driver.Sandbox, 
 	if have != nil {
 		return have, nil
 	}
-	process, err := openProcess(r.Process)
+	process, err := pidfd.Open(r.Process)
 	if err != nil || !r.Ready {
 		gone.Err = err
 		return nil, gone
 	}
-	r.Owner = g.work.owner
-	if err := g.work.save(r); err != nil {
-		return nil, errors.Join(gvisorError(err), process.close())
+	r.Owner = g.work.Owner()
+	if err := g.work.Save(r); err != nil {
+		return nil, errors.Join(gvisorError(err), process.Close())
 	}
 	s := g.newSandbox(r)
 	s.process = process
 	if err := g.adopt(s); err != nil {
-		return nil, errors.Join(err, process.close())
+		return nil, errors.Join(err, process.Close())
 	}
 	if r.Still {
 		if err := s.recoverStill(ctx); err != nil {
@@ -282,8 +284,8 @@ func (g *GVisor) Close() error {
 	var errs []error
 	for _, s := range known {
 		s.channel.close()
-		errs = append(errs, s.process.close())
+		errs = append(errs, s.process.Close())
 	}
 	g.watchers.Wait()
-	return errors.Join(append(errs, g.egress().close(), g.work.close())...)
+	return errors.Join(append(errs, g.egress().close(), g.work.Close())...)
 }

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/faas-platform/faas"
-	"github.com/faas-platform/faas/driver/oci/cgroup"
+	"github.com/faas-platform/faas/driver/cgroup"
 	"github.com/faas-platform/faas/guest"
 )
 
@@ -122,7 +122,7 @@ func (g *GVisor) features(ctx context.Context, s *gvisorSandbox) ([]faas.Capabil
 
 // seccompCapability looks at gVisor's kernel from the host.
 func (s *gvisorSandbox) seccompCapability() faas.Capability {
-	status, err := os.ReadFile("/proc/" + strconv.Itoa(s.process.id.PID) + "/status")
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(s.process.ID.PID) + "/status")
 	if err != nil {
 		return faas.Capability{Feature: faas.FeatureSeccomp, Reason: "gVisor's process cannot be looked at: " + err.Error()}
 	}

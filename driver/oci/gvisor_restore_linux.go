@@ -138,7 +138,7 @@ func (s *gvisorSandbox) rotateSecret(ctx context.Context) error {
 	secret := newSecret()
 	_, err := client.Configure(ctx, guest.Configuration{Secret: secret, Identity: s.identity(), Network: resolvers(s.attachment())})
 	if err != nil {
-		return fmt.Errorf("the restored agent does not answer: %w: runsc says: %s", err, complaint(s.driver.work.path(s.id)))
+		return fmt.Errorf("the restored agent does not answer: %w: runsc says: %s", err, complaint(s.driver.work.Path(s.id)))
 	}
 	return s.update(func(r *record) { r.Secret = secret })
 }

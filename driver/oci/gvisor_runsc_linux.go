@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/faas-platform/faas/driver/pidfd"
 	"github.com/faas-platform/faas/image"
 )
 
@@ -32,7 +33,7 @@ const controlSocket = "state/runsc-" + containerName + ".sock"
 // flags are runsc's global options for one sandbox. Its state is the
 // sandbox's own, so that removing the directory is all that forgetting takes.
 func (g *GVisor) flags(s *gvisorSandbox) []string {
-	dir, spec := g.work.path(s.id), s.spec()
+	dir, spec := g.work.Path(s.id), s.spec()
 	overlay := "none" // a read-only root needs no layer
 	if !spec.ReadOnly {
 		overlay = "root:dir=" + filepath.Join(dir, "upper")
@@ -69,7 +70,7 @@ type beginning struct {
 
 // start runs the sandbox and leaves it to itself.
 func (g *GVisor) start(ctx context.Context, s *gvisorSandbox, from beginning) error {
-	dir := g.work.path(s.id)
+	dir := g.work.Path(s.id)
 	pidFile := filepath.Join(dir, "pid")
 	args := append([]string{"-c", waitForGo, "sh", g.program}, g.flags(s)...)
 	if from.memory == "" {
@@ -134,11 +135,11 @@ func (s *gvisorSandbox) started(pidFile string) error {
 	if err != nil {
 		return fmt.Errorf("runsc wrote no process number: %q", b)
 	}
-	id, err := identify(pid)
+	id, err := pidfd.Identify(pid)
 	if err != nil {
-		return fmt.Errorf("the sandbox ended at once: %w: %s", err, complaint(s.driver.work.path(s.id)))
+		return fmt.Errorf("the sandbox ended at once: %w: %s", err, complaint(s.driver.work.Path(s.id)))
 	}
-	if s.process, err = openProcess(id); err != nil {
+	if s.process, err = pidfd.Open(id); err != nil {
 		return err
 	}
 	return s.update(func(r *record) { r.Process = id })

@@ -13,7 +13,8 @@ import (
 
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/driver"
-	"github.com/faas-platform/faas/driver/oci/cgroup"
+	"github.com/faas-platform/faas/driver/cgroup"
+	"github.com/faas-platform/faas/driver/pidfd"
 	"github.com/faas-platform/faas/guest"
 )
 
@@ -28,7 +29,7 @@ type gvisorSandbox struct {
 	// unwatched is closed when the driver was closed while the kernel ran.
 	unwatched chan struct{}
 
-	process *handle // gVisor's kernel; set once, before the sandbox is handed out; nil when it never started
+	process *pidfd.Handle // gVisor's kernel; set once, before the sandbox is handed out; nil when it never started
 
 	mu         sync.Mutex
 	record     record
@@ -50,7 +51,7 @@ func (g *GVisor) newSandbox(r *record) *gvisorSandbox {
 	}
 	s := &gvisorSandbox{
 		id: r.ID, driver: g, record: *r,
-		channel: newDialOutChannel(filepath.Join(g.work.path(r.ID), "channel"), g.shift, proof),
+		channel: newDialOutChannel(filepath.Join(g.work.Path(r.ID), "channel"), g.shift, proof),
 		done:    make(chan struct{}), unwatched: make(chan struct{}),
 	}
 	if g.tree != nil {
@@ -65,7 +66,7 @@ func (s *gvisorSandbox) update(change func(*record)) error {
 	defer s.mu.Unlock()
 	next := s.record
 	change(&next)
-	if err := s.driver.work.save(&next); err != nil {
+	if err := s.driver.work.Save(&next); err != nil {
 		return err
 	}
 	s.record = next
@@ -81,7 +82,7 @@ func (s *gvisorSandbox) spec() faas.Spec {
 
 // watch returns when gVisor's kernel has ended or the driver is closed.
 func (s *gvisorSandbox) watch() {
-	if err := s.process.wait(); err != nil {
+	if err := s.process.Wait(); err != nil {
 		close(s.unwatched)
 		return
 	}
@@ -95,7 +96,7 @@ func (s *gvisorSandbox) ID() string { return s.id }
 
 // Handle returns what Recover needs. The record has the rest.
 func (s *gvisorSandbox) Handle() driver.Handle {
-	data, _ := json.Marshal(handleData{Process: s.process.id}) // three plain fields
+	data, _ := json.Marshal(handleData{Process: s.process.ID}) // three plain fields
 	return driver.Handle{Runtime: faas.RuntimeGVisor, ID: s.id, Data: data}
 }
 
@@ -138,16 +139,16 @@ func (s *gvisorSandbox) Wait(ctx context.Context) error {
 		return ctx.Err()
 	case <-s.unwatched:
 	}
-	process, err := openProcess(s.process.id)
-	if errors.Is(err, errGone) {
+	process, err := pidfd.Open(s.process.ID)
+	if errors.Is(err, pidfd.ErrGone) {
 		s.ended()
 		return nil
 	}
 	if err != nil {
 		return &faas.Error{Kind: faas.KindInternal, Op: "wait for sandbox " + s.id, Err: err}
 	}
-	defer process.close() //nolint:errcheck // nothing was written
-	if err := process.waitUntil(ctx); err != nil {
+	defer process.Close() //nolint:errcheck // nothing was written
+	if err := process.WaitUntil(ctx); err != nil {
 		return err
 	}
 	s.ended()
@@ -239,7 +240,7 @@ func (s *gvisorSandbox) Destroy(ctx context.Context) error {
 	s.ended() // remove saw to it
 	s.channel.close()
 	if s.process != nil {
-		s.process.close() //nolint:errcheck // nothing was written
+		s.process.Close() //nolint:errcheck // nothing was written
 	}
 	s.driver.forget(s.id)
 	return nil

@@ -171,8 +171,8 @@ func unnamed(dir string) (*os.File, error) {
 // upperData opens the file that holds the data of the writable layer. It has
 // no name: gVisor's process holds it open.
 func (s *gvisorSandbox) upperData() (*os.File, error) {
-	upper := filepath.Join(s.driver.work.path(s.id), "upper") + string(filepath.Separator)
-	descriptors := "/proc/" + strconv.Itoa(s.process.id.PID) + "/fd"
+	upper := filepath.Join(s.driver.work.Path(s.id), "upper") + string(filepath.Separator)
+	descriptors := "/proc/" + strconv.Itoa(s.process.ID.PID) + "/fd"
 	entries, err := os.ReadDir(descriptors)
 	if err != nil {
 		return nil, err

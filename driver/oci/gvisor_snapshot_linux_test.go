@@ -249,7 +249,7 @@ func TestGVisorSnapshotCutOff(t *testing.T) {
 			x := &gvisorBox{again.(*gvisorSandbox), t, client}
 			defer client.Close()
 			x.sh("a=$(cat /now); i=0; while [ $i -lt 100 ]; do [ \"$(cat /now)\" != \"$a\" ] && exit 0; sleep 0.05; i=$((i+1)); done; exit 1")
-			if r, err := other.work.load(b.id); err != nil || r.Still {
+			if r, err := other.work.Load(b.id); err != nil || r.Still {
 				t.Errorf("the record: %+v, %v", r, err)
 			}
 		})
@@ -412,7 +412,7 @@ func (b *gvisorBox) bareRestore(g *GVisor, from driver.State, timed func(func() 
 	spec := b.spec()
 	spec.ID = faas.NewID("sbx")
 	r := &record{ID: spec.ID, Launcher: launcherRunsc, Spec: spec, Secret: data.Secret, Proof: data.Proof}
-	if err := g.work.create(r); err != nil {
+	if err := g.work.Create(r); err != nil {
 		b.t.Fatal(err)
 	}
 	s := g.newSandbox(r)

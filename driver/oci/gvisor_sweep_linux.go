@@ -12,14 +12,14 @@ import (
 // whatever state they were left, and returns their ids.
 func (g *GVisor) Sweep(ctx context.Context, keep func(id string) bool) ([]string, error) {
 	var removed []string
-	err := g.work.exclusive(func() error {
-		ids, err := g.work.ids()
+	err := g.work.Exclusive(func() error {
+		ids, err := g.work.IDs()
 		errs := []error{err}
 		for _, id := range ids {
 			if keep != nil && keep(id) || !g.abandoned(id) {
 				continue
 			}
-			r, err := g.work.load(id)
+			r, err := g.work.Load(id)
 			if err != nil {
 				r = &record{ID: id}
 			}
@@ -29,7 +29,7 @@ func (g *GVisor) Sweep(ctx context.Context, keep func(id string) bool) ([]string
 			}
 			removed = append(removed, id)
 		}
-		return errors.Join(append(errs, g.work.fragments(), g.work.deadOwners(), g.egress().sweep(ctx, g.work))...)
+		return errors.Join(append(errs, g.work.Tidy(), g.egress().sweep(ctx, g.work))...)
 	})
 	if err != nil {
 		var known *faas.Error
@@ -44,12 +44,12 @@ func (g *GVisor) Sweep(ctx context.Context, keep func(id string) bool) ([]string
 // abandoned says that no living process cares for a sandbox: its owner is
 // dead, or it is this process and could not finish a Create or Destroy.
 func (g *GVisor) abandoned(id string) bool {
-	r, err := g.work.load(id)
+	r, err := g.work.Load(id)
 	if err != nil {
 		return true // a record is written before anything else and stays to the end
 	}
-	if r.Owner != g.work.owner {
-		return !g.work.ownerAlive(r.Owner)
+	if r.Owner != g.work.Owner() {
+		return !g.work.OwnerAlive(r.Owner)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -73,5 +73,5 @@ func (g *GVisor) remove(ctx context.Context, r *record) error {
 	if err := g.images.ReleaseOwner(ctx, r.ID); err != nil {
 		return err
 	}
-	return g.work.discard(r.ID)
+	return g.work.Discard(r.ID)
 }

@@ -190,7 +190,7 @@ func TestAdopt(t *testing.T) {
 	if err := n.Adopt(t.Context(), s, next); err != nil {
 		t.Fatal(err)
 	}
-	r, err := n.work.load(s.ID())
+	r, err := n.work.Load(s.ID())
 	if err != nil || r.Spec.Project != "other" || r.Spec.ID != s.ID() {
 		t.Errorf("the record says %+v, %v", r, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 
+	"github.com/faas-platform/faas/driver/pidfd"
 	"github.com/faas-platform/faas/guest/launch"
 )
 
@@ -13,7 +14,7 @@ type launcher interface {
 	// start returns when the agent's socket takes connections. It calls
 	// plan.placed and plan.confined on the way. When it fails, nothing of the
 	// process is left, but what the plan's callbacks recorded.
-	start(ctx context.Context, p *plan) (*handle, error)
+	start(ctx context.Context, p *plan) (*pidfd.Handle, error)
 	// remove undoes what start left on the host besides the process, which has
 	// ended. It is called for sandboxes of earlier daemons too.
 	remove(ctx context.Context, id, dir string) error

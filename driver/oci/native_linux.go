@@ -14,8 +14,9 @@ import (
 
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/driver"
-	"github.com/faas-platform/faas/driver/oci/cgroup"
+	"github.com/faas-platform/faas/driver/cgroup"
 	"github.com/faas-platform/faas/driver/oci/criu"
+	"github.com/faas-platform/faas/driver/pidfd"
 	"github.com/faas-platform/faas/image"
 )
 
@@ -24,7 +25,7 @@ type Native struct {
 	opts    Options
 	log     *slog.Logger
 	images  *image.Store
-	work    *workspace
+	work    *sandboxes
 	tree    *cgroup.Tree // nil: no control groups
 	treeErr error        // why not
 	agent   agentLayer
@@ -85,7 +86,7 @@ func NewNative(opts Options) (*Native, error) {
 		return nil, openError(err)
 	}
 	if err := n.prepare(); err != nil {
-		return nil, openError(errors.Join(err, n.work.close()))
+		return nil, openError(errors.Join(err, n.work.Close()))
 	}
 	return n, nil
 }
@@ -200,7 +201,7 @@ func (n *Native) Recover(ctx context.Context, h driver.Handle) (driver.Sandbox, 
 		return nil, err
 	}
 	gone := &faas.Error{Kind: faas.KindNotFound, Op: "recover sandbox", Detail: "sandbox " + h.ID + " does not run any more"}
-	r, err := n.work.load(h.ID)
+	r, err := n.work.Load(h.ID)
 	if err != nil {
 		gone.Err = err
 		return nil, gone
@@ -211,19 +212,19 @@ func (n *Native) Recover(ctx context.Context, h driver.Handle) (driver.Sandbox, 
 	if have != nil {
 		return have, nil
 	}
-	process, err := openProcess(r.Process)
+	process, err := pidfd.Open(r.Process)
 	if err != nil || !r.Ready {
 		gone.Err = err
 		return nil, gone
 	}
-	r.Owner = n.work.owner
-	if err := n.work.save(r); err != nil {
-		return nil, errors.Join(openError(err), process.close())
+	r.Owner = n.work.Owner()
+	if err := n.work.Save(r); err != nil {
+		return nil, errors.Join(openError(err), process.Close())
 	}
 	s := n.newSandbox(r)
 	s.process = process
 	if err := n.adopt(s); err != nil {
-		return nil, errors.Join(err, process.close())
+		return nil, errors.Join(err, process.Close())
 	}
 	return s, ctx.Err()
 }
@@ -272,11 +273,11 @@ func (n *Native) Close() error {
 	n.mu.Unlock()
 	var errs []error
 	for _, s := range n.known() {
-		errs = append(errs, s.process.close())
+		errs = append(errs, s.process.Close())
 	}
 	n.watchers.Wait()
 	errs = append(errs, n.egress().close())
-	return errors.Join(append(errs, n.criuCache.close(), n.work.close())...)
+	return errors.Join(append(errs, n.criuCache.close(), n.work.Close())...)
 }
 
 // checkID accepts DNS labels: ids become parts of paths.

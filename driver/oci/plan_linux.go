@@ -15,6 +15,7 @@ import (
 
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/driver/oci/criu"
+	"github.com/faas-platform/faas/driver/pidfd"
 	"github.com/faas-platform/faas/image"
 )
 
@@ -42,7 +43,7 @@ type plan struct {
 	secret []byte
 	// placed is called once with the process, before it does anything that
 	// outlives it: the sandbox records it.
-	placed func(*handle) error
+	placed func(*pidfd.Handle) error
 	// confined is called once, before the agent starts: it puts the process
 	// into its control groups.
 	confined func(pid int) error

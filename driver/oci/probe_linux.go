@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/faas-platform/faas"
-	"github.com/faas-platform/faas/driver/oci/cgroup"
+	"github.com/faas-platform/faas/driver/cgroup"
 	"github.com/faas-platform/faas/guest"
 )
 
@@ -214,7 +214,7 @@ func (n *Native) pidsCapability() faas.Capability {
 func diskCapability(s *sandbox) faas.Capability {
 	c := faas.Capability{Feature: faas.FeatureLimitDisk}
 	var disk unix.Statfs_t
-	err := unix.Statfs(fmt.Sprintf("/proc/%d/root", s.process.id.PID), &disk)
+	err := unix.Statfs(fmt.Sprintf("/proc/%d/root", s.process.ID.PID), &disk)
 	limit := s.spec().Resources.DiskMB << 20
 	size := int64(disk.Blocks) * disk.Bsize
 	if err != nil || size > limit {

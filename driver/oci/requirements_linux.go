@@ -106,7 +106,7 @@ func (s *sandbox) mappedHostFiles() (map[string]string, error) {
 			targets = append(targets, m.Destination)
 		}
 	}
-	err := eachDescendant(s.process.id.PID, func(pid int) error {
+	err := eachDescendant(s.process.ID.PID, func(pid int) error {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
 		if errors.Is(err, unix.ESRCH) || os.IsNotExist(err) {
 			return nil

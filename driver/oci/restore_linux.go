@@ -18,6 +18,7 @@ import (
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/driver"
 	"github.com/faas-platform/faas/driver/oci/criu"
+	"github.com/faas-platform/faas/driver/pidfd"
 	"github.com/faas-platform/faas/guest"
 	"github.com/faas-platform/faas/guest/launch"
 	"github.com/faas-platform/faas/image"
@@ -132,7 +133,7 @@ func (n *Native) restoreAll(ctx context.Context, s *sandbox, ids idMap, from dri
 	}
 	var l layer
 	if !spec.ReadOnly {
-		if l, err = n.newLayer(ctx, n.work.path(spec.ID), spec.Resources.DiskMB, spec.Resources.MemoryMB, ids); err != nil {
+		if l, err = n.newLayer(ctx, n.work.Path(spec.ID), spec.Resources.DiskMB, spec.Resources.MemoryMB, ids); err != nil {
 			return err
 		}
 		defer l.close() //nolint:errcheck // descriptors of directories
@@ -214,17 +215,17 @@ func restoreOptions(stage *stageMounts) *rpc.CriuOpts {
 // restored takes over the first process of a restored tree, a child of this
 // one.
 func (s *sandbox) restored(pid int) error {
-	id, err := identify(pid)
+	id, err := pidfd.Identify(pid)
 	if err != nil {
 		return err
 	}
 	if err := s.update(func(r *record) { r.Process = id }); err != nil {
 		return errors.Join(err, unix.Kill(pid, unix.SIGKILL))
 	}
-	if s.process, err = openProcess(id); err != nil {
+	if s.process, err = pidfd.Open(id); err != nil {
 		return err
 	}
-	s.process.child, err = os.FindProcess(pid)
+	s.process.Child, err = os.FindProcess(pid)
 	return err
 }
 
@@ -253,10 +254,10 @@ func (n *Native) awaken(ctx context.Context, s *sandbox, data savedData, prepare
 	if err := n.adopt(s); err != nil {
 		return err
 	}
-	if err := setHostname(s.process.id.PID, hostname(s.spec())); err != nil {
+	if err := setHostname(s.process.ID.PID, hostname(s.spec())); err != nil {
 		return err
 	}
-	if err := unix.Kill(s.process.id.PID, unix.SIGCONT); err != nil {
+	if err := unix.Kill(s.process.ID.PID, unix.SIGCONT); err != nil {
 		return fmt.Errorf("let the agent go on: %w", err)
 	}
 	if err := s.rotateSecret(ctx); err != nil {
@@ -265,7 +266,7 @@ func (n *Native) awaken(ctx context.Context, s *sandbox, data savedData, prepare
 	if err := prepare(ctx, s); err != nil {
 		return err
 	}
-	err := eachDescendant(s.process.id.PID, func(pid int) error {
+	err := eachDescendant(s.process.ID.PID, func(pid int) error {
 		inner, ok := innerID(pid)
 		if !ok || slices.Contains(data.Stopped, inner) {
 			return nil

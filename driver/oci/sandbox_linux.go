@@ -15,7 +15,8 @@ import (
 
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/driver"
-	"github.com/faas-platform/faas/driver/oci/cgroup"
+	"github.com/faas-platform/faas/driver/cgroup"
+	"github.com/faas-platform/faas/driver/pidfd"
 )
 
 // sandbox is one native sandbox.
@@ -29,7 +30,7 @@ type sandbox struct {
 	// unwatched is closed when the driver was closed while process 1 ran.
 	unwatched chan struct{}
 
-	process *handle // set once, before the sandbox is handed out; nil when it never started
+	process *pidfd.Handle // set once, before the sandbox is handed out; nil when it never started
 
 	saving sync.Mutex // one snapshot at a time
 
@@ -55,8 +56,8 @@ func (n *Native) newSandbox(r *record) *sandbox {
 }
 
 // placed records the process before it can outlive this one.
-func (s *sandbox) placed(h *handle) error {
-	return s.update(func(r *record) { r.Process = h.id })
+func (s *sandbox) placed(h *pidfd.Handle) error {
+	return s.update(func(r *record) { r.Process = h.ID })
 }
 
 // update changes the record, on disk first.
@@ -65,7 +66,7 @@ func (s *sandbox) update(change func(*record)) error {
 	defer s.mu.Unlock()
 	next := s.record
 	change(&next)
-	if err := s.driver.work.save(&next); err != nil {
+	if err := s.driver.work.Save(&next); err != nil {
 		return err
 	}
 	s.record = next
@@ -90,7 +91,7 @@ func (s *sandbox) confine(pid int) error {
 // watch returns when the sandbox's first process has ended or the driver is
 // closed.
 func (s *sandbox) watch() {
-	if err := s.process.wait(); err != nil {
+	if err := s.process.Wait(); err != nil {
 		close(s.unwatched)
 		return
 	}
@@ -100,8 +101,8 @@ func (s *sandbox) watch() {
 // ended takes note of the end of process 1.
 func (s *sandbox) ended() {
 	s.end.Do(func() {
-		if s.process != nil && s.process.child != nil {
-			reap(s.process.child) //nolint:errcheck // only the zombie matters
+		if s.process != nil && s.process.Child != nil {
+			reap(s.process.Child) //nolint:errcheck // only the zombie matters
 		}
 		close(s.done)
 	})
@@ -113,12 +114,12 @@ func (s *sandbox) ID() string { return s.id }
 // handleData is what a handle says besides the id. The record in the
 // sandbox's directory has the rest.
 type handleData struct {
-	Process processID `json:"process"`
+	Process pidfd.ID `json:"process"`
 }
 
 // Handle returns what Recover needs.
 func (s *sandbox) Handle() driver.Handle {
-	data, _ := json.Marshal(handleData{Process: s.process.id}) // three plain fields
+	data, _ := json.Marshal(handleData{Process: s.process.ID}) // three plain fields
 	return driver.Handle{Runtime: faas.RuntimeNative, ID: s.id, Data: data}
 }
 
@@ -130,7 +131,7 @@ func (s *sandbox) Dial(ctx context.Context) (net.Conn, error) {
 	if err := s.usable(); err != nil {
 		return nil, err
 	}
-	conn, err := dialAgent(ctx, s.process.id)
+	conn, err := dialAgent(ctx, s.process.ID)
 	if err != nil {
 		return nil, s.unreachable(err)
 	}
@@ -140,7 +141,7 @@ func (s *sandbox) Dial(ctx context.Context) (net.Conn, error) {
 // dialAgent connects to the agent's socket inside. The way leads through the
 // sandbox's own root, so each step refuses symbolic links: root inside must
 // not lead the host to a socket of the host.
-func dialAgent(ctx context.Context, id processID) (net.Conn, error) {
+func dialAgent(ctx context.Context, id pidfd.ID) (net.Conn, error) {
 	root, err := openPath("/proc/" + strconv.Itoa(id.PID) + "/root")
 	if err != nil {
 		return nil, err
@@ -148,8 +149,8 @@ func dialAgent(ctx context.Context, id processID) (net.Conn, error) {
 	defer root.Close()
 	// The number may have been another's only before this moment: what is
 	// open is the sandbox's when it still runs now.
-	if !id.alive() {
-		return nil, errGone
+	if !id.Alive() {
+		return nil, pidfd.ErrGone
 	}
 	fd, err := unix.Openat2(int(root.Fd()), path.Clean("."+socketPath), &unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_CLOEXEC,
@@ -186,16 +187,16 @@ func (s *sandbox) Wait(ctx context.Context) error {
 		return ctx.Err()
 	case <-s.unwatched:
 	}
-	process, err := openProcess(s.process.id)
-	if errors.Is(err, errGone) {
+	process, err := pidfd.Open(s.process.ID)
+	if errors.Is(err, pidfd.ErrGone) {
 		s.ended()
 		return nil
 	}
 	if err != nil {
 		return &faas.Error{Kind: faas.KindInternal, Op: "wait for sandbox " + s.id, Err: err}
 	}
-	defer process.close() //nolint:errcheck // nothing was written
-	if err := process.waitUntil(ctx); err != nil {
+	defer process.Close() //nolint:errcheck // nothing was written
+	if err := process.WaitUntil(ctx); err != nil {
 		return err
 	}
 	s.ended()
@@ -217,8 +218,8 @@ func (s *sandbox) Stats(context.Context) (driver.Stats, error) {
 			PIDs: g.PIDs, OOMKills: g.OOMKills, PIDsRefused: g.PIDsRefused}
 	}
 	var disk unix.Statfs_t
-	root := "/proc/" + strconv.Itoa(s.process.id.PID) + "/root"
-	if !s.spec().ReadOnly && s.process.id.alive() && unix.Statfs(root, &disk) == nil {
+	root := "/proc/" + strconv.Itoa(s.process.ID.PID) + "/root"
+	if !s.spec().ReadOnly && s.process.ID.Alive() && unix.Statfs(root, &disk) == nil {
 		out.DiskBytes = int64(disk.Blocks-disk.Bfree) * disk.Bsize
 	}
 	return out, nil
@@ -267,7 +268,7 @@ func (s *sandbox) Destroy(ctx context.Context) error {
 	}
 	s.ended() // remove saw to it
 	if s.process != nil {
-		s.process.close() //nolint:errcheck // nothing was written
+		s.process.Close() //nolint:errcheck // nothing was written
 	}
 	s.driver.forget(s.id)
 	return nil
@@ -294,12 +295,12 @@ func (n *Native) Adopt(_ context.Context, made driver.Sandbox, spec faas.Spec) e
 		}
 	}
 	if spec.Hostname != "" && spec.Hostname != hostname(s.record.Spec) {
-		if err := setHostname(s.process.id.PID, spec.Hostname); err != nil {
+		if err := setHostname(s.process.ID.PID, spec.Hostname); err != nil {
 			return &faas.Error{Kind: faas.KindFailedPrecondition, Op: "adopt sandbox " + s.id,
 				Field: "hostname", Detail: "it cannot be changed any more", Err: err}
 		}
 	}
-	if err := n.work.save(&next); err != nil {
+	if err := n.work.Save(&next); err != nil {
 		return &faas.Error{Kind: faas.KindInternal, Op: "adopt sandbox " + s.id, Err: err}
 	}
 	s.record = next
@@ -323,7 +324,7 @@ func (s *sandbox) adoptable(spec faas.Spec) error {
 				Detail: "it differs from what the sandbox was made with"}
 		}
 	}
-	if !s.process.id.alive() {
+	if !s.process.ID.Alive() {
 		return &faas.Error{Kind: faas.KindFailedPrecondition, Op: "adopt sandbox " + have.ID, Detail: "it does not run any more"}
 	}
 	return nil

@@ -96,7 +96,7 @@ func python(t *testing.T, s *sandbox, code string) {
 // shared page by its share.
 func proportional(t *testing.T, s *sandbox) (total int64) {
 	t.Helper()
-	err := eachDescendant(s.process.id.PID, func(pid int) error {
+	err := eachDescendant(s.process.ID.PID, func(pid int) error {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 		if err != nil {
 			return ignoreMissing(err)

@@ -17,8 +17,9 @@ import (
 
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/driver"
-	"github.com/faas-platform/faas/driver/oci/cgroup"
+	"github.com/faas-platform/faas/driver/cgroup"
 	"github.com/faas-platform/faas/driver/oci/criu"
+	"github.com/faas-platform/faas/driver/pidfd"
 	"github.com/faas-platform/faas/snapshot"
 )
 
@@ -130,7 +131,7 @@ func (s *sandbox) saveAll(ctx context.Context, files, memory string) (driver.Sav
 	if err := os.Mkdir(images, 0o755); err != nil { //nolint:gosec
 		return saved, err
 	}
-	stopped, err := stoppedInside(s.process.id.PID)
+	stopped, err := stoppedInside(s.process.ID.PID)
 	if err != nil {
 		return saved, err
 	}
@@ -197,7 +198,7 @@ func (s *sandbox) saveStopped(ctx context.Context, files, memory string) error {
 		if err := os.MkdirAll(to, 0o700); err != nil {
 			return err
 		}
-		from := fmt.Sprintf("/proc/%d/root%s", s.process.id.PID, m.Destination)
+		from := fmt.Sprintf("/proc/%d/root%s", s.process.ID.PID, m.Destination)
 		if err := snapshot.CopyLayer(ctx, from, to); err != nil {
 			return err
 		}
@@ -215,7 +216,7 @@ const cloneNewNet = uint32(unix.CLONE_NEWNET)
 // CRIU can make.
 func (s *sandbox) dumpOptions() *rpc.CriuOpts {
 	opts := &rpc.CriuOpts{
-		Pid: value(int32(s.process.id.PID)), LeaveRunning: value(true), LogLevel: value(int32(2)),
+		Pid: value(int32(s.process.ID.PID)), LeaveRunning: value(true), LogLevel: value(int32(2)),
 		TcpClose: value(true), FileLocks: value(true), LinkRemap: value(true), GhostLimit: value(uint32(ghostLimit)),
 		NetworkLock: value(rpc.CriuNetworkLockMethod_SKIP), EmptyNs: value(cloneNewNet),
 		ManageCgroups: value(true), ManageCgroupsMode: value(rpc.CriuCgMode_IGNORE),
@@ -257,8 +258,8 @@ func (s *sandbox) describe(saved driver.Saved, kind faas.SnapshotKind, stopped [
 func stoppedInside(pid int) ([]int, error) {
 	var list []int
 	err := eachDescendant(pid, func(pid int) error {
-		_, state, err := startTime(pid)
-		if errors.Is(err, errGone) || state != 'T' {
+		_, state, err := pidfd.StartTime(pid)
+		if errors.Is(err, pidfd.ErrGone) || state != 'T' {
 			return nil
 		}
 		if inner, ok := innerID(pid); ok {

@@ -11,6 +11,8 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/faas-platform/faas/driver/pidfd"
 )
 
 // stageDir is where a stage's mounts are, on its thread only. Restored
@@ -200,14 +202,14 @@ func (s *stageMounts) mountExternal(i int, m specs.Mount) error {
 // through the sandbox's own root, so symbolic links are refused and what is
 // found must be the file system that was mounted there.
 func (s *sandbox) upperOf() (string, func() error, error) {
-	base := fmt.Sprintf("/proc/%d", s.process.id.PID)
+	base := fmt.Sprintf("/proc/%d", s.process.ID.PID)
 	root, err := openPath(base + "/root")
 	if err != nil {
 		return "", nil, err
 	}
 	defer root.Close()
-	if !s.process.id.alive() {
-		return "", nil, errGone
+	if !s.process.ID.Alive() {
+		return "", nil, pidfd.ErrGone
 	}
 	fd, err := unix.Openat2(int(root.Fd()), "."+keptLayer+"/upper", &unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,

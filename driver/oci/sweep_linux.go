@@ -14,15 +14,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/faas-platform/faas"
-	"github.com/faas-platform/faas/driver/oci/cgroup"
+	"github.com/faas-platform/faas/driver/cgroup"
+	"github.com/faas-platform/faas/driver/pidfd"
 )
 
 // Sweep removes the sandboxes of dead processes that keep rejects, in
 // whatever state they were left, and returns their ids.
 func (n *Native) Sweep(ctx context.Context, keep func(id string) bool) ([]string, error) {
 	var removed []string
-	err := n.work.exclusive(func() error {
-		ids, err := n.work.ids()
+	err := n.work.Exclusive(func() error {
+		ids, err := n.work.IDs()
 		errs := []error{err}
 		for _, id := range ids {
 			if keep != nil && keep(id) || !n.abandoned(id) {
@@ -34,7 +35,7 @@ func (n *Native) Sweep(ctx context.Context, keep func(id string) bool) ([]string
 			}
 			removed = append(removed, id)
 		}
-		return errors.Join(append(errs, n.work.fragments(), n.work.deadOwners(), n.egress().sweep(ctx, n.work))...)
+		return errors.Join(append(errs, n.work.Tidy(), n.egress().sweep(ctx, n.work))...)
 	})
 	if err != nil {
 		var known *faas.Error
@@ -49,12 +50,12 @@ func (n *Native) Sweep(ctx context.Context, keep func(id string) bool) ([]string
 // abandoned says that no living process cares for a sandbox: its owner is
 // dead, or it is this process and could not finish a Create or Destroy.
 func (n *Native) abandoned(id string) bool {
-	r, err := n.work.load(id)
+	r, err := n.work.Load(id)
 	if err != nil {
 		return true // a record is written before anything else and stays to the end
 	}
-	if r.Owner != n.work.owner {
-		return !n.work.ownerAlive(r.Owner)
+	if r.Owner != n.work.Owner() {
+		return !n.work.OwnerAlive(r.Owner)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -63,7 +64,7 @@ func (n *Native) abandoned(id string) bool {
 }
 
 func (n *Native) sweepOne(ctx context.Context, id string) error {
-	r, err := n.work.load(id)
+	r, err := n.work.Load(id)
 	if err != nil {
 		r = &record{ID: id}
 	}
@@ -87,7 +88,7 @@ func (n *Native) remove(ctx context.Context, r *record) error {
 			}
 		}
 	}
-	dir := n.work.path(r.ID)
+	dir := n.work.Path(r.ID)
 	if l, err := n.choice.named(r.Launcher); err == nil { // else its program is gone, and what it knew with it
 		if err := l.remove(ctx, r.ID, dir); err != nil {
 			return err
@@ -99,22 +100,22 @@ func (n *Native) remove(ctx context.Context, r *record) error {
 	if err := n.images.ReleaseOwner(ctx, r.ID); err != nil {
 		return err
 	}
-	return n.work.discard(r.ID)
+	return n.work.Discard(r.ID)
 }
 
 // end kills process 1, and with it everything in its process namespace. The
 // kernel reports its end when all of them are gone.
 func (n *Native) end(ctx context.Context, r *record) error {
-	process, err := openProcess(r.Process)
-	if errors.Is(err, errGone) {
+	process, err := pidfd.Open(r.Process)
+	if errors.Is(err, pidfd.ErrGone) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	defer process.close() //nolint:errcheck // nothing was written
-	if err := process.kill(); err != nil {
-		return fmt.Errorf("kill process %d: %w", process.id.PID, err)
+	defer process.Close() //nolint:errcheck // nothing was written
+	if err := process.Kill(); err != nil {
+		return fmt.Errorf("kill process %d: %w", process.ID.PID, err)
 	}
 	if n.has(cgroup.Freezer) {
 		// A frozen process dies when it is let go on.
@@ -123,8 +124,8 @@ func (n *Native) end(ctx context.Context, r *record) error {
 			return err
 		}
 	}
-	if err := process.waitUntil(ctx); err != nil {
-		return fmt.Errorf("wait for process %d: %w", process.id.PID, err)
+	if err := process.WaitUntil(ctx); err != nil {
+		return fmt.Errorf("wait for process %d: %w", process.ID.PID, err)
 	}
 	return nil
 }

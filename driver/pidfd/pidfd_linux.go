@@ -1,4 +1,4 @@
-package oci
+package pidfd
 
 import (
 	"context"
@@ -13,44 +13,44 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errGone says that a process has ended.
-var errGone = errors.New("the process has ended")
+// ErrGone says that a process has ended.
+var ErrGone = errors.New("the process has ended")
 
-// processID identifies a process of this machine across reuse of its number
+// ID identifies a process of this machine across reuse of its number
 // and across reboots.
-type processID struct {
+type ID struct {
 	PID   int    `json:"pid"`
 	Start uint64 `json:"start"` // clock ticks since boot, as in /proc/PID/stat
 	Boot  string `json:"boot"`  // /proc/sys/kernel/random/boot_id
 }
 
-// identify returns the identity of a living process.
-func identify(pid int) (processID, error) {
-	start, state, err := startTime(pid)
+// Identify returns the identity of a living process.
+func Identify(pid int) (ID, error) {
+	start, state, err := StartTime(pid)
 	if err != nil {
-		return processID{}, err
+		return ID{}, err
 	}
 	if state == 'Z' || state == 'X' {
-		return processID{}, errGone
+		return ID{}, ErrGone
 	}
 	boot, err := bootID()
-	return processID{PID: pid, Start: start, Boot: boot}, err
+	return ID{PID: pid, Start: start, Boot: boot}, err
 }
 
-// alive says whether the very process still runs.
-func (p processID) alive() bool {
+// Alive says whether the very process still runs.
+func (p ID) Alive() bool {
 	if p.PID <= 0 {
 		return false
 	}
-	now, err := identify(p.PID)
+	now, err := Identify(p.PID)
 	return err == nil && now == p
 }
 
-// startTime reads when a process started and its state letter.
-func startTime(pid int) (uint64, byte, error) {
+// StartTime reads when a process started and its state letter.
+func StartTime(pid int) (uint64, byte, error) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-		return 0, 0, errGone
+		return 0, 0, ErrGone
 	}
 	if err != nil {
 		return 0, 0, err
@@ -78,44 +78,44 @@ func bootID() (string, error) {
 	return strings.TrimSpace(string(b)), err
 }
 
-// handle is an open reference to a process that never comes to mean another.
-type handle struct {
-	file  *os.File // a pidfd
-	id    processID
-	child *os.Process // when it is this process's own; whoever sees its end reaps it
+// Handle is an open reference to a process that never comes to mean another.
+type Handle struct {
+	file  *os.File    // a pidfd
+	ID    ID          // of the process
+	Child *os.Process // when it is this process's own; whoever sees its end reaps it
 }
 
-// openProcess opens a process, or returns errGone when it has ended.
-func openProcess(id processID) (*handle, error) {
+// Open opens a process, or returns ErrGone when it has ended.
+func Open(id ID) (*Handle, error) {
 	if id.PID <= 0 {
-		return nil, errGone // it never started
+		return nil, ErrGone // it never started
 	}
 	fd, err := unix.PidfdOpen(id.PID, 0)
 	if errors.Is(err, unix.ESRCH) {
-		return nil, errGone
+		return nil, ErrGone
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open process %d: %w", id.PID, err)
 	}
 	// The identity is compared after opening: what is open now stays.
-	if !id.alive() {
+	if !id.Alive() {
 		unix.Close(fd) //nolint:errcheck // nothing was written
-		return nil, errGone
+		return nil, ErrGone
 	}
-	return newHandle(fd, id)
+	return NewHandle(fd, id)
 }
 
-// newHandle takes a pidfd over.
-func newHandle(fd int, id processID) (*handle, error) {
+// NewHandle takes a pidfd over.
+func NewHandle(fd int, id ID) (*Handle, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		unix.Close(fd) //nolint:errcheck // nothing was written
 		return nil, fmt.Errorf("watch process %d: %w", id.PID, err)
 	}
-	return &handle{file: os.NewFile(uintptr(fd), "pidfd"), id: id}, nil
+	return &Handle{file: os.NewFile(uintptr(fd), "pidfd"), ID: id}, nil
 }
 
-// kill sends SIGKILL; a process that has ended is killed already.
-func (h *handle) kill() error {
+// Kill sends SIGKILL; a process that has ended is killed already.
+func (h *Handle) Kill() error {
 	raw, err := h.file.SyscallConn()
 	if err != nil {
 		return err
@@ -128,9 +128,9 @@ func (h *handle) kill() error {
 	return errors.Join(err, sent)
 }
 
-// wait returns nil when the process has ended, else why it cannot be told.
+// Wait returns nil when the process has ended, else why it cannot be told.
 // The runtime's poller watches the descriptor: no thread is held.
-func (h *handle) wait() error {
+func (h *Handle) Wait() error {
 	raw, err := h.file.SyscallConn()
 	if err != nil {
 		return err
@@ -148,16 +148,16 @@ func (h *handle) wait() error {
 	return errors.Join(err, failed)
 }
 
-// waitUntil is wait that ends with the context.
-func (h *handle) waitUntil(ctx context.Context) error {
+// WaitUntil is Wait that ends with the context.
+func (h *Handle) WaitUntil(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { h.file.SetReadDeadline(time.Unix(1, 0)) }) //nolint:errcheck // wait tells
 	defer stop()
-	err := h.wait()
+	err := h.Wait()
 	if ctx.Err() != nil && errors.Is(err, os.ErrDeadlineExceeded) {
 		return ctx.Err()
 	}
 	return err
 }
 
-// close stops watching; a wait under way returns an error.
-func (h *handle) close() error { return h.file.Close() }
+// Close stops watching; a Wait under way returns an error.
+func (h *Handle) Close() error { return h.file.Close() }
