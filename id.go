@@ -17,6 +17,7 @@ const (
 	PrefixBranch    = "br"
 	PrefixKey       = "key"
 	PrefixRequest   = "req"
+	PrefixAudit     = "audit"
 )
 
 // idEncoding is base32 with an alphabet in ASCII order, so that ids sort as
@@ -42,4 +43,13 @@ func ValidID(prefix, id string) bool {
 	}
 	b, err := idEncoding.DecodeString(rest)
 	return err == nil && len(b) == 16
+}
+
+// ValidProject says whether a name can be a project's: up to 63 lower-case
+// letters, digits and hyphens, with no hyphen at either end.
+func ValidProject(name string) bool {
+	if name == "" || len(name) > 63 || name[0] == '-' || name[len(name)-1] == '-' {
+		return false
+	}
+	return strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }

@@ -93,7 +93,7 @@ func checkIdentity(req *faas.Request) error {
 	if req.Project == "" {
 		req.Project = faas.DefaultProject
 	}
-	if !validProject(req.Project) {
+	if !faas.ValidProject(req.Project) {
 		return faas.InvalidField("project", "%q is not a project name: up to 63 lower-case letters, digits and hyphens", clip(req.Project))
 	}
 	if req.ID == "" {
@@ -103,13 +103,6 @@ func checkIdentity(req *faas.Request) error {
 		return faas.InvalidField("id", "%q is not an execution id", clip(req.ID))
 	}
 	return nil
-}
-
-func validProject(name string) bool {
-	if name == "" || len(name) > 63 || name[0] == '-' || name[len(name)-1] == '-' {
-		return false
-	}
-	return strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }
 
 func checkCommand(req *faas.Request) error {

@@ -15,9 +15,11 @@ import (
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/api"
 	"github.com/faas-platform/faas/executor"
+	"github.com/faas-platform/faas/internal/audit"
 	"github.com/faas-platform/faas/internal/auth"
 	"github.com/faas-platform/faas/internal/config"
 	"github.com/faas-platform/faas/internal/gateway"
+	"github.com/faas-platform/faas/internal/meta"
 )
 
 type serveCommand struct {
@@ -65,7 +67,12 @@ func serve(cfg *config.Loaded) error {
 	if err := makeDataDir(cfg); err != nil {
 		return err
 	}
-	authenticator, err := authentication(cfg, log)
+	accounts, err := meta.OpenAccounts(context.Background(), cfg.Data.Dir)
+	if err != nil {
+		return err
+	}
+	defer accounts.Close()
+	authenticator, err := authentication(cfg, log, accounts)
 	if err != nil {
 		return err
 	}
@@ -76,13 +83,13 @@ func serve(cfg *config.Loaded) error {
 	if err != nil {
 		return errors.Join(err, closeDrivers(opts.Drivers))
 	}
-	return serveWith(cfg, log, listener, engine, authenticator, signals)
+	return serveWith(cfg, log, listener, engine, accounts, authenticator, signals)
 }
 
 // serveWith serves until a signal or an error of the listener, then drains.
-func serveWith(cfg *config.Loaded, log *slog.Logger, listener net.Listener, engine *executor.Executor, authenticator *auth.Authenticator, signals <-chan os.Signal) error {
+func serveWith(cfg *config.Loaded, log *slog.Logger, listener net.Listener, engine *executor.Executor, accounts *meta.Accounts, authenticator *auth.Authenticator, signals <-chan os.Signal) error {
 	gate, err := gateway.New(gateway.Options{
-		Executor: engine, Auth: authenticator, Version: version, Logger: log,
+		Executor: engine, Auth: authenticator, Audit: audit.New(accounts, log), Version: version, Logger: log,
 		AllowedHosts: cfg.Server.AllowedHosts, AllowedOrigins: cfg.Server.AllowedOrigins,
 		MaxBodyBytes: cfg.Server.MaxBodyMB << 20, Counters: counters(engine),
 	})
@@ -137,24 +144,24 @@ func shutdown(cfg *config.Loaded, log *slog.Logger, server *http.Server, gate *g
 	return err
 }
 
-// authentication opens the keys and sees to it that this user has one.
-func authentication(cfg *config.Loaded, log *slog.Logger) (*auth.Authenticator, error) {
+// authentication brings the keys where they belong and sees to it that this
+// user has one.
+func authentication(cfg *config.Loaded, log *slog.Logger, accounts *meta.Accounts) (*auth.Authenticator, error) {
 	if cfg.Auth.Disabled {
 		log.Warn("serving without keys: everyone who reaches the address is an admin")
 		return nil, nil
 	}
-	store, err := auth.OpenFileStore(filepath.Join(cfg.Data.Dir, "keys.json"))
-	if err != nil {
+	if err := auth.MigrateFile(context.Background(), accounts, filepath.Join(cfg.Data.Dir, "keys.json")); err != nil {
 		return nil, err
 	}
-	made, err := auth.EnsureLocal(context.Background(), store, cfg.API.KeyFile)
+	made, err := auth.EnsureLocal(context.Background(), accounts, cfg.API.KeyFile)
 	if err != nil {
 		return nil, err
 	}
 	if made {
 		log.Info("the key in the key file is an admin of this server", "file", cfg.API.KeyFile)
 	}
-	return auth.New(store), nil
+	return auth.New(accounts), nil
 }
 
 func counters(engine *executor.Executor) func() *api.ExecutorMetrics {

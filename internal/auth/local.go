@@ -37,7 +37,7 @@ func EnsureLocal(ctx context.Context, store Store, path string) (made bool, err 
 	if err == nil || faas.KindOf(err) != faas.KindNotFound {
 		return false, err // known, with whatever role it has: that is the user's to decide
 	}
-	_, err = put(ctx, store, plain, localName, faas.DefaultProject, RoleAdmin)
+	_, err = put(ctx, store, plain, Key{Name: localName, Project: faas.DefaultProject, Role: RoleAdmin})
 	return err == nil, err
 }
 
@@ -96,6 +96,9 @@ func writeKeyFile(path, plain string) (string, error) {
 	err = os.Link(tmp.Name(), path)
 	if errors.Is(err, fs.ErrExist) {
 		return ReadKeyFile(path)
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(path))
 	}
 	if err != nil {
 		return fail(err)

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/api"
+	"github.com/faas-platform/faas/internal/audit"
 	"github.com/faas-platform/faas/internal/auth"
 )
 
@@ -23,19 +25,26 @@ import (
 type caller struct {
 	requestID string
 	identity  auth.Identity
+	answer    *statusRecorder
 }
 
 type callerKey struct{}
 
+// callerOf returns who the context of a request is for, nil when it is of none.
+func callerOf(ctx context.Context) *caller {
+	c, _ := ctx.Value(callerKey{}).(*caller) //nolint:errcheck // nil says so
+	return c
+}
+
 func requestID(ctx context.Context) string {
-	if c, ok := ctx.Value(callerKey{}).(*caller); ok {
+	if c := callerOf(ctx); c != nil {
 		return c.requestID
 	}
 	return ""
 }
 
 func identity(ctx context.Context) auth.Identity {
-	if c, ok := ctx.Value(callerKey{}).(*caller); ok {
+	if c := callerOf(ctx); c != nil {
 		return c.identity
 	}
 	return auth.Identity{}
@@ -49,8 +58,8 @@ func (g *Gateway) identify(next http.Handler) http.Handler {
 			id = faas.NewID(faas.PrefixRequest)
 		}
 		started := time.Now()
-		c := &caller{requestID: id}
 		recorder := &statusRecorder{ResponseWriter: w}
+		c := &caller{requestID: id, answer: recorder}
 		r = r.WithContext(context.WithValue(r.Context(), callerKey{}, c))
 		w.Header().Set(api.HeaderRequestID, id)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -93,10 +102,16 @@ func validRequestID(id string) bool {
 	})
 }
 
-// statusRecorder remembers the status for the log.
+// maxKept bounds what is remembered of an answer's body.
+const maxKept = 64 << 10
+
+// statusRecorder remembers the status of an answer and, where it is asked to,
+// a short body.
 type statusRecorder struct {
 	http.ResponseWriter
 	status int
+	keep   bool
+	kept   bytes.Buffer
 }
 
 func (s *statusRecorder) WriteHeader(status int) {
@@ -109,6 +124,9 @@ func (s *statusRecorder) WriteHeader(status int) {
 func (s *statusRecorder) Write(b []byte) (int, error) {
 	if s.status == 0 {
 		s.status = http.StatusOK
+	}
+	if s.keep && s.kept.Len()+len(b) <= maxKept {
+		s.kept.Write(b)
 	}
 	return s.ResponseWriter.Write(b)
 }
@@ -215,33 +233,52 @@ var open = []string{api.PathHealth, api.PathOpenAPI, "/openapi.yaml", api.PathDo
 // authenticate finds out whose request it is.
 func (g *Gateway) authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, ok := r.Context().Value(callerKey{}).(*caller)
-		if !ok {
+		c := callerOf(r.Context())
+		if c == nil {
 			g.fail(w, r, errors.New("request without a caller"))
 			return
 		}
-		if g.opts.Auth == nil {
-			c.identity = auth.Identity{KeyID: "none", Project: faas.DefaultProject, Role: auth.RoleAdmin}
-			next.ServeHTTP(w, r)
-			return
-		}
-		if slices.Contains(open, r.URL.Path) {
-			next.ServeHTTP(w, r)
-			return
-		}
-		key, err := keyOf(r)
-		if err == nil {
-			c.identity, err = g.opts.Auth.Authenticate(r.Context(), key)
-		}
-		if err == nil && r.Method != http.MethodGet && r.Method != http.MethodHead && !c.identity.Role.Allows(auth.RoleMember) {
-			err = faas.Errorf(faas.KindPermissionDenied, "a key with the role %s may only read", c.identity.Role)
-		}
-		if err != nil {
+		if err := g.recognise(c, r); err != nil {
 			g.fail(w, r, err)
 			return
 		}
-		next.ServeHTTP(w, r)
+		ctx := audit.WithActor(r.Context(), audit.Actor{
+			Project: c.identity.Project, KeyID: c.identity.KeyID, RequestID: c.requestID, Remote: remoteAddr(r).String(),
+		})
+		next.ServeHTTP(w, r.WithContext(ctx))
 	})
+}
+
+// recognise finds the caller's identity, and refuses one that may not do what
+// the method says.
+func (g *Gateway) recognise(c *caller, r *http.Request) error {
+	if g.opts.Auth == nil {
+		c.identity = auth.Identity{KeyID: "none", Project: faas.DefaultProject, Role: auth.RoleAdmin}
+		return nil
+	}
+	if slices.Contains(open, r.URL.Path) {
+		return nil
+	}
+	key, err := keyOf(r)
+	if err != nil {
+		return err
+	}
+	if c.identity, err = g.opts.Auth.Authenticate(r.Context(), key, remoteAddr(r)); err != nil {
+		return err
+	}
+	if changes(r.Method) {
+		return requireUser(r.Context())
+	}
+	return nil
+}
+
+// remoteAddr returns the address that a request comes from.
+func remoteAddr(r *http.Request) netip.Addr {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return from.Addr().Unmap()
 }
 
 // keyOf takes the key from whichever header carries it.

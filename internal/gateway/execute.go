@@ -185,10 +185,10 @@ func asciiJSON(v any) string {
 	return b.String()
 }
 
-// requireMember refuses keys that may only read, on routes whose method does
-// not tell.
-func requireMember(ctx context.Context) error {
-	if role := identity(ctx).Role; !role.Allows(auth.RoleMember) {
+// requireUser refuses keys that may only read, on routes whose method does not
+// tell.
+func requireUser(ctx context.Context) error {
+	if role := identity(ctx).Role; !role.Allows(auth.RoleUser) {
 		return faas.Errorf(faas.KindPermissionDenied, "a key with the role %s may only read", role)
 	}
 	return nil

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -15,7 +14,9 @@ import (
 
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/api"
+	"github.com/faas-platform/faas/internal/audit"
 	"github.com/faas-platform/faas/internal/auth"
+	"github.com/faas-platform/faas/internal/meta"
 )
 
 // fakeExecutor records requests and answers with what the test says.
@@ -94,23 +95,24 @@ type fixture struct {
 
 func start(t testing.TB, change ...func(*Options)) *fixture {
 	t.Helper()
-	store, err := auth.OpenFileStore(filepath.Join(t.TempDir(), "keys.json"))
+	store, err := meta.OpenAccounts(context.Background(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { store.Close() })
 	f := &fixture{fake: &fakeExecutor{}, keys: map[auth.Role]string{}}
-	for _, role := range []auth.Role{auth.RoleAdmin, auth.RoleMember, auth.RoleViewer} {
+	for _, role := range []auth.Role{auth.RoleAdmin, auth.RoleUser, auth.RoleReadOnly} {
 		project := faas.DefaultProject
-		if role == auth.RoleMember {
+		if role == auth.RoleUser {
 			project = "other"
 		}
-		_, plain, err := auth.NewKey(context.Background(), store, string(role), project, role)
+		_, plain, err := auth.NewKey(context.Background(), store, auth.Key{Name: string(role), Project: project, Role: role})
 		if err != nil {
 			t.Fatal(err)
 		}
 		f.keys[role] = plain
 	}
-	opts := Options{Executor: f.fake, Auth: auth.New(store), Version: "test"}
+	opts := Options{Executor: f.fake, Auth: auth.New(store), Audit: audit.New(store, nil), Version: "test"}
 	for _, c := range change {
 		c(&opts)
 	}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/api"
+	"github.com/faas-platform/faas/internal/audit"
 	"github.com/faas-platform/faas/internal/auth"
 )
 
@@ -34,6 +35,7 @@ type Executor interface {
 type Options struct {
 	Executor Executor
 	Auth     *auth.Authenticator // nil: everyone is an admin of the default project
+	Audit    *audit.Log          // nil: nothing is written
 	Version  string              // of the program, for /health
 	Logger   *slog.Logger        // nil: discard
 	// AllowedHosts are names that a Host header may carry besides localhost,
@@ -86,7 +88,7 @@ func New(opts Options) (*Gateway, error) {
 	g.base, g.stop = context.WithCancelCause(context.Background())
 	g.api = humago.New(g.mux, g.humaConfig())
 	describeForms(g.api.OpenAPI().Components.Schemas)
-	g.api.UseMiddleware(g.humaProblems)
+	g.api.UseMiddleware(g.humaProblems, g.audited)
 	g.register()
 	spec, err := g.api.OpenAPI().MarshalJSON()
 	if err != nil {

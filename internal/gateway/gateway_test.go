@@ -116,8 +116,8 @@ func TestRefusals(t *testing.T) {
 		{"unknown key", "GET", api.PathExecutions, "", []string{"Authorization", "Bearer " + auth.NewSecret()}, 401, "unauthenticated", "not known"},
 		{"basic", "GET", api.PathExecutions, "", []string{"Authorization", "Basic eDp5"}, 401, "unauthenticated", "carries no API key"},
 		{"x-api-key", "POST", api.PathExecute, ok, []string{"Authorization", "", "X-API-Key", f.keys[auth.RoleAdmin]}, 200, "", ""},
-		{"viewer reads", "GET", api.PathExecutions, "", []string{"Authorization", "bearer " + f.keys[auth.RoleViewer]}, 200, "", ""},
-		{"viewer executes", "POST", api.PathExecute, ok, []string{"Authorization", "Bearer " + f.keys[auth.RoleViewer]}, 403, "permission_denied", "may only read"},
+		{"viewer reads", "GET", api.PathExecutions, "", []string{"Authorization", "bearer " + f.keys[auth.RoleReadOnly]}, 200, "", ""},
+		{"viewer executes", "POST", api.PathExecute, ok, []string{"Authorization", "Bearer " + f.keys[auth.RoleReadOnly]}, 403, "permission_denied", "may only read"},
 		{"foreign host", "GET", api.PathHealth, "", []string{"Host", "evil.example"}, 403, "permission_denied", "host name"},
 		{"foreign host with port", "POST", api.PathExecute, ok, []string{"Host", "evil.example:8080"}, 403, "permission_denied", "host name"},
 		{"sneaky host", "POST", api.PathExecute, ok, []string{"Host", "localhost.evil.example"}, 403, "permission_denied", "host name"},
@@ -260,7 +260,7 @@ func TestMetricsAreTheProjects(t *testing.T) {
 		t.Errorf("%+v", m)
 	}
 	m = api.Metrics{}
-	if err := json.Unmarshal(f.do(t, "GET", api.PathMetrics, "", "Authorization", "Bearer "+f.keys[auth.RoleMember]).body, &m); err != nil {
+	if err := json.Unmarshal(f.do(t, "GET", api.PathMetrics, "", "Authorization", "Bearer "+f.keys[auth.RoleUser]).body, &m); err != nil {
 		t.Fatal(err)
 	}
 	if m.TotalRequests != 0 || m.Executor != nil {

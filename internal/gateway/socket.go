@@ -55,7 +55,7 @@ func (g *Gateway) socketAllowed(r *http.Request) error {
 	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
 		return faas.InvalidField("Upgrade", "this route is a WebSocket")
 	}
-	return requireMember(r.Context())
+	return requireUser(r.Context())
 }
 
 // socket is one execution over one WebSocket.

@@ -122,7 +122,7 @@ func TestSocket(t *testing.T) {
 
 func TestSocketRefuses(t *testing.T) {
 	f := start(t)
-	for query, role := range map[string]auth.Role{"": auth.RoleViewer, "?colour=red": auth.RoleAdmin, "?binary=2": auth.RoleAdmin} {
+	for query, role := range map[string]auth.Role{"": auth.RoleReadOnly, "?colour=red": auth.RoleAdmin, "?binary=2": auth.RoleAdmin} {
 		_, response, err := f.connect(t, role, query)
 		if err == nil || response == nil || response.StatusCode/100 != 4 {
 			t.Errorf("%q as %s: %v %v", query, role, response, err)

@@ -17,6 +17,9 @@ import (
 	"github.com/faas-platform/faas"
 )
 
+// databaseFile is the name of the database in a data directory.
+const databaseFile = "meta.db"
+
 // migrations brings a database from version i to i+1. They are only ever
 // appended: a released migration never changes.
 var migrations = []string{
@@ -79,6 +82,52 @@ var migrations = []string{
 		result     TEXT NOT NULL
 	);
 	CREATE INDEX results_by_age ON results (created_at, size);`,
+	`CREATE TABLE api_keys (
+		id           TEXT PRIMARY KEY,
+		hash         TEXT NOT NULL UNIQUE,
+		project      TEXT NOT NULL REFERENCES projects (name),
+		last_used_at INTEGER,
+		record       TEXT NOT NULL
+	);
+	CREATE INDEX api_keys_by_project ON api_keys (project, id);
+	CREATE TABLE audit (
+		seq     INTEGER PRIMARY KEY AUTOINCREMENT,
+		id      TEXT NOT NULL UNIQUE,
+		project TEXT NOT NULL,
+		at      INTEGER NOT NULL,
+		key_id  TEXT NOT NULL,
+		action  TEXT NOT NULL,
+		object  TEXT NOT NULL,
+		record  TEXT NOT NULL
+	);
+	CREATE INDEX audit_by_project ON audit (project, seq);
+	CREATE TABLE usage (
+		project        TEXT NOT NULL,
+		key_id         TEXT NOT NULL,
+		hour           INTEGER NOT NULL,
+		executions     INTEGER NOT NULL,
+		cpu_ms         INTEGER NOT NULL,
+		memory_mb_ms   INTEGER NOT NULL,
+		snapshot_bytes INTEGER NOT NULL,
+		PRIMARY KEY (project, key_id, hour)
+	) WITHOUT ROWID;
+	CREATE TABLE idempotent (
+		project     TEXT NOT NULL,
+		key         TEXT NOT NULL,
+		fingerprint TEXT NOT NULL,
+		expires_at  INTEGER NOT NULL,
+		size        INTEGER NOT NULL,
+		answer      BLOB NOT NULL,
+		PRIMARY KEY (project, key)
+	) WITHOUT ROWID;
+	CREATE INDEX idempotent_by_expiry ON idempotent (expires_at, size);
+	CREATE TABLE image_names (
+		project    TEXT NOT NULL,
+		name       TEXT NOT NULL,
+		digest     TEXT NOT NULL,
+		created_at INTEGER NOT NULL,
+		PRIMARY KEY (project, name)
+	) WITHOUT ROWID;`,
 }
 
 // How often the database is synced: with the log's checkpoints, or with every

@@ -97,11 +97,11 @@ func Open(ctx context.Context, dir string, opts Options) (*Store, error) {
 	if err := os.MkdirAll(journals, 0o700); err != nil {
 		return nil, storeError("make the journal directory", err)
 	}
-	db, err := openDatabase(ctx, filepath.Join(dir, "meta.db"))
+	db, err := openDatabase(ctx, filepath.Join(dir, databaseFile))
 	if err != nil {
 		return nil, err
 	}
-	durable, err := connect(filepath.Join(dir, "meta.db"), syncFull, 1)
+	durable, err := connect(filepath.Join(dir, databaseFile), syncFull, 1)
 	if err != nil {
 		db.Close()
 		return nil, err
@@ -203,6 +203,9 @@ func (s *Store) maintain(ctx context.Context) {
 		}
 		if err := pruneResults(ctx, s.db, s.retention.ResultBytes, time.Now()); err != nil && ctx.Err() == nil {
 			s.log.Warn("removing old cached results failed", "error", err)
+		}
+		if err := pruneAudit(ctx, s.db, time.Now()); err != nil && ctx.Err() == nil {
+			s.log.Warn("removing old audit events failed", "error", err)
 		}
 	}
 }

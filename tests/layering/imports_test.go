@@ -81,6 +81,10 @@ var rules = []rule{
 		why: "a front door decodes, authenticates and encodes; the executor does the rest",
 	},
 	{
+		who: []string{"internal/auth", "internal/audit"}, only: []string{""}, deep: true,
+		why: "who a caller is and what was changed is stated in the words of the domain; front doors and records build on it",
+	},
+	{
 		who: []string{"client/..."}, only: []string{"", "api", "client/..."}, deep: true,
 		why: "the client lives in other people's programs and carries the domain, the wire format and nothing else",
 	},
