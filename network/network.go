@@ -59,6 +59,19 @@ type Attachment struct {
 	DNS           []netip.Addr `json:"dns,omitempty"`
 }
 
+// NameServers lists the name servers that the sandbox can reach; none without
+// a connection.
+func (at *Attachment) NameServers() []string {
+	if at == nil {
+		return nil
+	}
+	out := make([]string, len(at.DNS))
+	for i, server := range at.DNS {
+		out[i] = server.String()
+	}
+	return out
+}
+
 // CheckPolicy says what is wrong with a policy, naming the request field.
 func CheckPolicy(p faas.NetworkPolicy) error {
 	switch p.Mode {

@@ -247,8 +247,16 @@ func TestProbeLeavesNothing(t *testing.T) {
 }
 
 // Two processes share one kernel: what one has set up, the other's start must
-// not take away.
+// not take away, whichever addresses they use.
 func TestTwoNetworksOnOneHost(t *testing.T) {
+	for name, prefix := range map[string]netip.Prefix{
+		"the same prefix": DefaultPrefix, "another prefix": netip.MustParsePrefix("172.29.0.0/20"), "a prefix around it": netip.MustParsePrefix("10.208.0.0/12"),
+	} {
+		t.Run(name, func(t *testing.T) { shareHost(t, prefix) })
+	}
+}
+
+func shareHost(t *testing.T, prefix netip.Prefix) {
 	h := newHost(t)
 	listen(t, h.world, "80")
 	first := mustNamespace(t)
@@ -256,7 +264,7 @@ func TestTwoNetworksOnOneHost(t *testing.T) {
 	must(t, err)
 	var other *Network
 	must(t, inNamespace(int(h.host), func() error {
-		other, err = New(Options{Installation: "other"})
+		other, err = New(Options{Installation: "other", Prefix: prefix})
 		return err
 	}))
 	defer other.Close()

@@ -93,7 +93,9 @@ func (n *Network) ensureRules() error {
 	add(r.forward, nameStarts(expr.MetaKeyOIFNAME, expr.CmpOpEq), established(), verdict(expr.VerdictAccept))
 	add(r.forward, nameStarts(expr.MetaKeyOIFNAME, expr.CmpOpEq), verdict(expr.VerdictDrop))
 	add(r.input, nameStarts(expr.MetaKeyIIFNAME, expr.CmpOpEq), reject())
-	add(r.postrouting, source(n.opts.Prefix, true), nameStarts(expr.MetaKeyOIFNAME, expr.CmpOpNeq), []expr.Any{&expr.Masq{}})
+	// By interface, not by address: installations of other prefixes share the rule.
+	add(r.postrouting, family(expr.CmpOpEq), nameStarts(expr.MetaKeyIIFNAME, expr.CmpOpEq),
+		nameStarts(expr.MetaKeyOIFNAME, expr.CmpOpNeq), []expr.Any{&expr.Masq{}})
 	if err := c.Flush(); err != nil {
 		return faas.Unavailable("the kernel refuses the packet rules: "+err.Error(), "load the nf_tables, nft_chain_nat and nft_masq kernel modules")
 	}

@@ -21,7 +21,9 @@ type opener struct {
 
 // portable are the drivers of every system that this program runs on.
 var portable = []opener{{faas.RuntimeDocker, func(cfg *config.Loaded, log *slog.Logger) (driver.Driver, error) {
-	return docker.New(docker.Options{Dir: filepath.Join(cfg.Data.Dir, "docker"), Logger: log})
+	return docker.New(docker.Options{
+		Dir: filepath.Join(cfg.Data.Dir, "docker"), Network: networkOptions(cfg, faas.RuntimeDocker, log), Logger: log,
+	})
 }}}
 
 // drivers opens those that can serve a request for a runtime: all that the

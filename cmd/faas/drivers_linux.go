@@ -19,7 +19,7 @@ var native = []opener{
 		if err != nil {
 			return nil, err
 		}
-		opts := oci.GVisorOptions{Dir: filepath.Join(cfg.Data.Dir, "gvisor"), Images: images, Logger: log}
+		opts := oci.GVisorOptions{Dir: filepath.Join(cfg.Data.Dir, "gvisor"), Images: images, Platform: cfg.GVisor.Platform, Logger: log}
 		opts.Network, opts.NetworkError = network.New(networkOptions(cfg, faas.RuntimeGVisor, log))
 		return oci.NewGVisor(opts)
 	}},

@@ -58,7 +58,7 @@ func (d *Driver) claim(spec faas.Spec, secret []byte) (record, error) {
 	kept.Spec.Env = nil
 	b, err := json.Marshal(kept)
 	if err == nil {
-		err = claimFile(d.recordPath(spec.ID), b)
+		err = claimFile(d.unfinished(), d.recordPath(spec.ID), b)
 	}
 	if errors.Is(err, os.ErrExist) {
 		return rec, &faas.Error{Kind: faas.KindConflict, Op: opCreate, Detail: "sandbox " + spec.ID + " exists"}
@@ -215,6 +215,7 @@ func (s *sandbox) introduce(ctx context.Context, c *guest.Client) error {
 	_, err := c.Configure(ctx, guest.Configuration{
 		Identity: &guest.Identity{ID: spec.ID, Project: spec.Project, Hostname: spec.Hostname, Labels: spec.Labels},
 		Env:      spec.Env,
+		Network:  s.resolvers(),
 	})
 	return err
 }

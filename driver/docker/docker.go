@@ -81,6 +81,9 @@ type Options struct {
 	Context string
 	// ForceRemote forgoes everything that needs the engine on this machine.
 	ForceRemote bool
+	// Network says which addresses and name servers connected sandboxes get;
+	// its Installation and Logger are the driver's own.
+	Network network.Options
 	// EngineGrace is how long Wait bears an engine that does not answer before
 	// it gives up on the sandbox; 0: one minute.
 	EngineGrace time.Duration

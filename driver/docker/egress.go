@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/guest"
 	"github.com/faas-platform/faas/network"
 )
 
@@ -23,7 +24,9 @@ func (d *Driver) networks() (*network.Network, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.network == nil {
-		n, err := network.New(network.Options{Installation: "docker-" + d.installation, Logger: d.log})
+		opts := d.opts.Network
+		opts.Installation, opts.Logger = "docker-"+d.installation, d.log
+		n, err := network.New(opts)
 		if err != nil {
 			return nil, err
 		}
@@ -58,6 +61,15 @@ func (s *sandbox) connectNetwork(ctx context.Context) error {
 		return err
 	}
 	return s.update(func(rec *record) { rec.Network = at })
+}
+
+// resolvers tells the agent which name servers its sandbox can reach. Those
+// that the engine wrote down are the host's.
+func (s *sandbox) resolvers() *guest.Network {
+	if servers := s.snapshotRecord().Network.NameServers(); len(servers) > 0 {
+		return &guest.Network{DNS: servers}
+	}
+	return nil
 }
 
 // disconnectNetwork removes what is left of a sandbox's connection on this

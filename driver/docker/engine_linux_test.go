@@ -14,6 +14,7 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,6 +29,7 @@ import (
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/driver"
 	"github.com/faas-platform/faas/guest"
+	"github.com/faas-platform/faas/network"
 )
 
 // ownEngine is a docker engine that a test started for itself.
@@ -482,6 +484,70 @@ func TestSweepFindsLateContainer(t *testing.T) {
 	}
 	if err := s.Wait(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSweepUnfinished sweeps after processes that were killed while they wrote
+// a record, and while the engine made a container that they did not see.
+func TestSweepUnfinished(t *testing.T) {
+	cleanEnvironment(t)
+	e := startEngine(t)
+	d := open(t, Options{Host: e.host()})
+	spec := agentSpec(t, d)
+	half := filepath.Join(d.unfinishedDir(), "0123456789abcdef.0123")
+	writeText(t, half, "{")
+	own := d.unfinished()
+	writeText(t, own, "{")
+	if err := d.writeRecord(spec.ID, record{Owner: "0123456789abcdef", Spec: spec, CreatedAt: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	removed, err := d.Sweep(t.Context(), func(string) bool { return false })
+	if err != nil || !slices.Equal(removed, []string{spec.ID}) {
+		t.Errorf("Sweep removed %q, %v", removed, err)
+	}
+	if _, err := os.Stat(half); !os.IsNotExist(err) {
+		t.Errorf("the half record of a dead process: %v", err)
+	}
+	if _, err := os.Stat(own); err != nil {
+		t.Errorf("the half record of a living process: %v", err)
+	}
+	if left, err := d.ours(t.Context()); err != nil || len(left) > 0 {
+		t.Errorf("in the engine is left: %v, %v", left, err)
+	}
+
+	s := create(t, d, spec)
+	rec := record{Spec: spec}
+	if underWay, err := d.takeName(t.Context(), s.ID(), &rec); err != nil || !underWay {
+		t.Errorf("the name of a container that is there: under way %v, %v", underWay, err)
+	}
+}
+
+// TestNetworkOptions has the configured addresses and name servers inside.
+func TestNetworkOptions(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIP docker network options: connecting sandboxes needs root")
+	}
+	cleanEnvironment(t)
+	e := startEngine(t)
+	d := open(t, Options{Host: e.host(), Network: network.Options{
+		Prefix: netip.MustParsePrefix("10.199.0.0/24"), DNS: []netip.Addr{netip.MustParseAddr("203.0.113.53")},
+	}})
+	spec := agentSpec(t, d)
+	spec.Network = faas.NetworkPolicy{Mode: faas.NetworkEgress}
+	s := create(t, d, spec).(*sandbox)
+	at := s.snapshotRecord().Network
+	if at == nil || !netip.MustParsePrefix("10.199.0.0/24").Contains(at.Address.Addr()) || len(at.DNS) != 1 || at.DNS[0].String() != "203.0.113.53" {
+		t.Errorf("the sandbox is connected as %+v", at)
+	}
+	c := guest.NewClient(s.Dial, guest.Options{Secret: s.Channel().Secret, Multiplex: s.Channel().Multiplex})
+	defer c.Close()
+	f, _, err := c.ReadFile(t.Context(), "/etc/resolv.conf", 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if inside, err := io.ReadAll(f); err != nil || string(inside) != "nameserver 203.0.113.53\n" {
+		t.Errorf("/etc/resolv.conf inside: %q, %v", inside, err)
 	}
 }
 

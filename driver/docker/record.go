@@ -41,6 +41,33 @@ func validName(id string) bool {
 func (d *Driver) sandboxesDir() string        { return filepath.Join(d.opts.Dir, "sandboxes") }
 func (d *Driver) recordPath(id string) string { return filepath.Join(d.sandboxesDir(), id+".json") }
 
+// unfinished is a new name for a file that is being written. It holds the
+// owner's token, by which a sweep finds what a killed process did not finish.
+func (d *Driver) unfinished() string {
+	return filepath.Join(d.unfinishedDir(), d.owner.token+"."+randomHex(4))
+}
+
+func (d *Driver) unfinishedDir() string { return filepath.Join(d.opts.Dir, "unfinished") }
+
+// sweepUnfinished removes the files that dead processes did not finish.
+func (d *Driver) sweepUnfinished() error {
+	entries, err := os.ReadDir(d.unfinishedDir())
+	if err != nil {
+		return &faas.Error{Kind: faas.KindInternal, Op: "list unfinished files", Err: err}
+	}
+	var errs []error
+	for _, e := range entries {
+		token, _, _ := strings.Cut(e.Name(), ".")
+		if d.owner.alive(token) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(d.unfinishedDir(), e.Name())); !isNotExist(err) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // maxRecordSize bounds one record, in bytes.
 const maxRecordSize = 1 << 20
 
@@ -58,7 +85,7 @@ func (d *Driver) writeRecord(id string, rec record) error {
 	rec.Spec.Env = nil
 	b, err := json.Marshal(rec)
 	if err == nil {
-		err = writeFile(d.recordPath(id), b)
+		err = writeFile(d.unfinished(), d.recordPath(id), b)
 	}
 	if err != nil {
 		return &faas.Error{Kind: faas.KindInternal, Op: "record docker sandbox", Detail: "sandbox " + id, Err: err}
@@ -95,8 +122,10 @@ func openInstallation(dir string) (string, error) {
 	fail := func(err error) (string, error) {
 		return "", &faas.Error{Kind: faas.KindInternal, Op: "open directory of the docker driver", Detail: dir, Err: err}
 	}
-	if err := os.MkdirAll(filepath.Join(dir, "sandboxes"), 0o700); err != nil {
-		return fail(err)
+	for _, sub := range []string{"sandboxes", "unfinished"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+			return fail(err)
+		}
 	}
 	path := filepath.Join(dir, "installation")
 	for {
@@ -110,16 +139,15 @@ func openInstallation(dir string) (string, error) {
 		if !errors.Is(err, os.ErrNotExist) {
 			return fail(err)
 		}
-		if err := claimFile(path, []byte(randomHex(8))); err != nil && !errors.Is(err, os.ErrExist) {
+		if err := claimFile(path+"."+randomHex(4), path, []byte(randomHex(8))); err != nil && !errors.Is(err, os.ErrExist) {
 			return fail(err)
 		}
 	}
 }
 
-// claimFile writes a whole file under a name that must not exist yet; of
-// several that try, one succeeds and the others get os.ErrExist.
-func claimFile(path string, content []byte) error {
-	tmp := path + "." + randomHex(4)
+// claimFile writes a whole file, by way of tmp, under a name that must not
+// exist yet; of several that try, one succeeds and the others get os.ErrExist.
+func claimFile(tmp, path string, content []byte) error {
 	if err := os.WriteFile(tmp, content, 0o600); err != nil {
 		return err
 	}
@@ -127,9 +155,8 @@ func claimFile(path string, content []byte) error {
 	return os.Link(tmp, path)
 }
 
-// writeFile replaces a file at once, readable by its owner alone.
-func writeFile(path string, content []byte) error {
-	tmp := path + "." + randomHex(4)
+// writeFile replaces a file at once, by way of tmp, readable by its owner alone.
+func writeFile(tmp, path string, content []byte) error {
 	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err

@@ -195,7 +195,7 @@ func (s *sandbox) rotateSecret(ctx context.Context) error {
 	c := guest.NewClient(s.Dial, guest.Options{Secret: channel.Secret, Multiplex: channel.Multiplex})
 	defer c.Close() //nolint:errcheck // connections only
 	secret := newSecret()
-	if _, err := c.Configure(ctx, guest.Configuration{Secret: secret}); err != nil {
+	if _, err := c.Configure(ctx, guest.Configuration{Secret: secret, Network: s.resolvers()}); err != nil {
 		return fmt.Errorf("the restored agent does not answer: %w", err)
 	}
 	return s.update(func(rec *record) { rec.Secret = secret })

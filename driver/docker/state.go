@@ -56,7 +56,7 @@ func (d *Driver) writeState(token string, rec stateRecord) error {
 		err = os.MkdirAll(d.statesDir(), 0o700)
 	}
 	if err == nil {
-		err = writeFile(d.statePath(token), b)
+		err = writeFile(d.unfinished(), d.statePath(token), b)
 	}
 	if err != nil {
 		return &faas.Error{Kind: faas.KindInternal, Op: "record docker snapshot", Detail: "state " + token, Err: err}

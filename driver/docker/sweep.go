@@ -48,24 +48,58 @@ func (d *Driver) Sweep(ctx context.Context, keep func(id string) bool) ([]string
 			errs = append(errs, opError(opSweep, "container "+id, err))
 		}
 	}
-	errs = append(errs, d.sweepNetworks(ctx), d.sweepStates(ctx), d.sweepStale(ctx))
+	errs = append(errs, d.sweepNetworks(ctx), d.sweepStates(ctx), d.sweepStale(ctx), d.sweepUnfinished())
 	d.owner.forgetDead()
 	sort.Strings(removed)
 	return removed, errors.Join(errs...)
 }
 
-// creationLag is how long an engine may need to finish making a container
-// whose caller has died.
+// creationLag is how long an engine gets to take up a request whose caller has
+// died.
 const creationLag = time.Second
 
 // awaitCreation gives an engine that was making the sandbox's container when
-// its caller died the time to finish. What comes later still, the next Sweep
-// finds by its label.
+// its caller died the time to finish: as long as it needs once it has taken up
+// the request, which shows in the container's name being taken. A request that
+// it takes up later still, the next Sweep finds by its label.
 func (d *Driver) awaitCreation(ctx context.Context, id string, rec *record) error {
 	if rec.Container != "" || time.Since(rec.CreatedAt) > changeTimeout {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, creationLag)
+	if err := d.findCreated(ctx, id, rec, creationLag); err != nil || rec.Container != "" {
+		return err
+	}
+	underWay, err := d.takeName(ctx, id, rec)
+	if err != nil || !underWay {
+		return err
+	}
+	return d.findCreated(ctx, id, rec, changeTimeout)
+}
+
+// takeName makes a container of the sandbox's name, for the sweep to remove,
+// or finds that the name is taken by one that is being made.
+func (d *Driver) takeName(ctx context.Context, id string, rec *record) (underWay bool, err error) {
+	img, err := d.imageFor(ctx, rec.Spec.Image)
+	if err != nil {
+		return false, nil //nolint:nilerr // without its image no container can be made
+	}
+	cfg := &container.Config{Image: img.id, Entrypoint: []string{agentPath}, Labels: d.labels(roleSandbox, id, rec.Spec.Project)}
+	err = d.engine.call(ctx, changeTimeout, func(ctx context.Context, api *client.Client) error {
+		res, err := api.ContainerCreate(ctx, client.ContainerCreateOptions{
+			Config: cfg, HostConfig: &container.HostConfig{NetworkMode: "none"}, Name: d.containerName(id)})
+		rec.Container = res.ID
+		return err
+	})
+	if errors.Is(err, faas.ErrConflict) {
+		return true, nil
+	}
+	return false, err
+}
+
+// findCreated waits until the sandbox's container shows, at most for the time
+// given; none is no error.
+func (d *Driver) findCreated(ctx context.Context, id string, rec *record, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

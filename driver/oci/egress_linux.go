@@ -103,14 +103,10 @@ func (e egress) close() error {
 // resolvers is what the agent is told of a sandbox's network: everything but
 // the name servers is there already.
 func resolvers(at *network.Attachment) *guest.Network {
-	if at == nil || len(at.DNS) == 0 {
-		return nil
+	if servers := at.NameServers(); len(servers) > 0 {
+		return &guest.Network{DNS: servers}
 	}
-	out := &guest.Network{}
-	for _, server := range at.DNS {
-		out.DNS = append(out.DNS, server.String())
-	}
-	return out
+	return nil
 }
 
 // attachment is the sandbox's connection, nil when it has none.

@@ -19,6 +19,9 @@ import (
 const (
 	// statsTimeout bounds what gVisor's kernel may take to count its processes.
 	statsTimeout = 2 * time.Second
+	// kvmTimeout bounds a probe of the platform kvm, which on some nested
+	// hypervisors starts and never gets anywhere.
+	kvmTimeout = 10 * time.Second
 )
 
 // Probe makes a sandbox of the host image, runs a command in it and looks at
@@ -29,7 +32,11 @@ func (g *GVisor) Probe(ctx context.Context) faas.Capabilities {
 	if time.Since(g.at) < probeLasts && g.last.Available {
 		return g.last
 	}
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	limit := probeTimeout
+	if g.opts.Platform == PlatformKVM {
+		limit = kvmTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	started := time.Now()
 	c := g.try(ctx)
@@ -78,7 +85,11 @@ func (g *GVisor) diagnose(err error) (reason, remedy string) {
 	message := err.Error()
 	switch {
 	case g.opts.Platform == PlatformKVM:
-		return "gVisor does not start on the platform kvm: " + message, "use the platform systrap, which needs no virtualisation"
+		if faas.KindOf(err) == faas.KindDeadlineExceeded {
+			message = fmt.Sprintf("it did not start within %v", kvmTimeout)
+		}
+		return "gVisor does not run on the platform kvm here: " + message,
+			"set gvisor.platform to systrap, which needs no virtualisation"
 	case strings.Contains(message, "ptrace") || strings.Contains(message, "seccomp"):
 		return "gVisor does not start on the platform systrap: " + message,
 			"allow ptrace and seccomp to processes of root here (inside a container: --cap-add SYS_PTRACE --security-opt seccomp=unconfined)"

@@ -30,6 +30,7 @@ type Config struct {
 	Images    Images    `toml:"images"`
 	Policy    Policy    `toml:"policy"`
 	Native    Native    `toml:"native"`
+	GVisor    GVisor    `toml:"gvisor"`
 	Network   Network   `toml:"network"`
 	Pools     []Pool    `toml:"pools"`
 }
@@ -95,6 +96,11 @@ type Native struct {
 	Launcher string `toml:"launcher" help:"what starts its sandboxes: builtin, crun, runc, or auto, which takes builtin where it works, else the faster program"`
 }
 
+// GVisor configures the gvisor runtime.
+type GVisor struct {
+	Platform string `toml:"platform" help:"what runs the code of its sandboxes: systrap, which works everywhere, or kvm"`
+}
+
 // Network says how sandboxes that ask for it are connected.
 type Network struct {
 	Prefix string   `toml:"prefix" help:"IPv4 network of which each connected sandbox takes four addresses; empty: 10.213.0.0/16"`
@@ -137,6 +143,7 @@ func defaults(env Environment) Config {
 		API:    API{KeyFile: filepath.Join(dirs.user, "key")},
 		Log:    Log{Level: "info", Format: "text"},
 		Native: Native{Launcher: "auto"},
+		GVisor: GVisor{Platform: "systrap"},
 		Execution: Execution{
 			Image: faas.HostImage, CPUCores: 1, MemoryMB: 512, DiskMB: 256, PIDs: 256,
 			Timeout: Duration(5 * time.Minute),
@@ -165,6 +172,7 @@ func (c *Config) Validate() error {
 		{"execution.pids", c.Execution.PIDs > 0, "must be above 0"},
 		{"execution.timeout", c.Execution.Timeout > 0, "must be above 0"},
 		{"native.launcher", slices.Contains([]string{"auto", "builtin", "crun", "runc"}, c.Native.Launcher), "must be auto, builtin, crun or runc"},
+		{"gvisor.platform", slices.Contains([]string{"systrap", "kvm"}, c.GVisor.Platform), "must be systrap or kvm"},
 		{"policy.min_isolation", slices.Contains([]string{"", "process", "userns", "kernel", "vm"}, c.Policy.MinIsolation), "must be process, userns, kernel or vm"},
 	}
 	for _, check := range checks {
