@@ -49,7 +49,7 @@ func probeKVM(t *testing.T, program string, ctx context.Context) faas.Capabiliti
 	if !caps.Available && (!strings.Contains(caps.Reason, "platform kvm") || !strings.Contains(caps.Remedy, "gvisor.platform")) {
 		t.Errorf("the probe says %q, to be mended by %q", caps.Reason, caps.Remedy)
 	}
-	if left, err := os.ReadDir(filepath.Join(opts.Dir, sandboxesDir)); err != nil || len(left) > 0 {
+	if left, err := os.ReadDir(filepath.Join(opts.Dir, "sandboxes")); err != nil || len(left) > 0 {
 		t.Errorf("the probe left %v, %v", left, err)
 	}
 	return caps
