@@ -26,11 +26,17 @@ type Lease struct {
 // Acquire leases a snapshot for a holder, a sandbox's id. Acquiring it twice
 // for one holder is one lease.
 func (s *Store) Acquire(project, id, holder string) (*Lease, error) {
-	s.mu.Lock() // against Remove: a snapshot seen here is leased before it can go
-	defer s.mu.Unlock()
+	end, err := s.exclusive() // against Remove: a snapshot seen here is leased before it can go
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	m, err := s.get(project, id)
 	if err != nil {
 		return nil, err
+	}
+	if m.Kind == faas.SnapshotFull && !s.has(id, partMemory) {
+		return nil, missingPart(id)
 	}
 	l := &Lease{Manifest: clone(m), Memory: filepath.Join(s.path(id), partMemory), store: s, holder: holder}
 	for _, layer := range m.Layers {
@@ -43,14 +49,23 @@ func (s *Store) Acquire(project, id, holder string) (*Lease, error) {
 }
 
 func (s *Store) lease(id, holder string) error {
-	if _, err := os.Stat(filepath.Join(s.path(id), partFS)); err != nil {
-		return faas.Errorf(faas.KindFailedPrecondition, "the files of layer %s are missing: %w", id, err)
+	if !s.has(id, partFS) {
+		return missingPart(id)
 	}
 	dir := filepath.Join(s.dir, dirLeases, id)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, holder), []byte(s.name), 0o600)
+}
+
+func (s *Store) has(id, part string) bool {
+	_, err := os.Stat(filepath.Join(s.path(id), part))
+	return err == nil
+}
+
+func missingPart(id string) error {
+	return faas.Errorf(faas.KindFailedPrecondition, "the files of snapshot %s are not here", id)
 }
 
 // foreign says whether another process that lives took a lease.
@@ -61,8 +76,11 @@ func (s *Store) foreign(id, holder string) bool {
 
 // Release ends the lease. It may be called more than once.
 func (l *Lease) Release() error {
-	l.store.mu.Lock()
-	defer l.store.mu.Unlock()
+	end, err := l.store.exclusive()
+	if err != nil {
+		return err
+	}
+	defer end()
 	return l.release()
 }
 
@@ -77,8 +95,11 @@ func (l *Lease) release() error {
 // ReleaseHolder ends every lease of a holder, those of earlier processes
 // included.
 func (s *Store) ReleaseHolder(holder string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	end, err := s.exclusive()
+	if err != nil {
+		return err
+	}
+	defer end()
 	found, err := filepath.Glob(filepath.Join(s.dir, dirLeases, "*", holder))
 	errs := []error{err}
 	for _, path := range found {
@@ -104,8 +125,11 @@ func (s *Store) leased(id string) bool {
 // living process has, and removes what is not needed then: what a crash
 // between two steps of a removal left.
 func (s *Store) Sweep(keep func(holder string) bool) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	end, err := s.exclusive()
+	if err != nil {
+		return err
+	}
+	defer end()
 	leased, err := os.ReadDir(filepath.Join(s.dir, dirLeases))
 	errs := []error{err}
 	for _, snap := range leased {
@@ -118,9 +142,9 @@ func (s *Store) Sweep(keep func(holder string) bool) error {
 		}
 	}
 	entries, err := os.ReadDir(filepath.Join(s.dir, dirSnapshots))
-	errs = append(errs, err)
+	ids := make([]string, 0, len(entries))
 	for _, e := range entries {
-		errs = append(errs, s.reap(e.Name()))
+		ids = append(ids, e.Name())
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, err, s.reap(ids...))...)
 }

@@ -51,13 +51,44 @@ type Conflict struct {
 // Problem is something wrong with a snapshot's bytes.
 type Problem struct {
 	SnapshotID string `json:"snapshot_id"`
-	Tier       string `json:"tier"`           // hot or cold
+	Tier       string `json:"tier"`           // TierHot or TierCold
 	Path       string `json:"path,omitempty"` // of the file that is concerned
 	Detail     string `json:"detail"`
+}
+
+// The tiers, as a Problem names them.
+const (
+	TierHot  = "hot"
+	TierCold = "cold"
+)
+
+// Placement says where a snapshot's own bytes are.
+type Placement struct {
+	Hot  bool // where a restore takes them from
+	Cold bool // there is a cold copy
+	// StoredBytes is what the cold copy took that no earlier one had stored.
+	StoredBytes int64
+	Move        *Move // under way between the tiers, by this process
+}
+
+// Phases of a Move.
+const (
+	PhaseArchive = "archive"
+	PhaseFetch   = "fetch"
+)
+
+// Move is bytes on their way between the tiers.
+type Move struct {
+	Phase string `json:"phase"` // PhaseArchive or PhaseFetch
+	Done  int64  `json:"done_bytes"`
+	Total int64  `json:"total_bytes"`
 }
 
 // Options configures a Store.
 type Options struct {
 	Logger *slog.Logger // nil: discard
 	Cold   *chunk.Store // nil: snapshots are only hot
+	// Forget is told, outside every lock, of each snapshot whose files are
+	// gone for good; nil: nobody is.
+	Forget func(*Manifest)
 }

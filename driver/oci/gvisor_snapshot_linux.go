@@ -28,7 +28,8 @@ type gvisorSaved struct {
 	ReadOnly bool   `json:"read_only"`
 	DiskMB   int64  `json:"disk_mb"`
 	// Held is how many of the state's layers, from the top, are in the memory
-	// of gVisor's kernel: it has one writable layer, which grows.
+	// of gVisor's kernel: its one writable layer, which grows and covers those
+	// of the states before.
 	Held int `json:"held"`
 }
 
@@ -99,13 +100,14 @@ func (s *gvisorSandbox) describe(ctx context.Context, saved driver.Saved, kind f
 	r := s.record
 	s.mu.Unlock()
 	data := gvisorSaved{ReadOnly: r.Spec.ReadOnly, DiskMB: r.Spec.Resources.DiskMB}
+	saved.Covers = r.Held
 	if kind == faas.SnapshotFull {
 		version, err := s.driver.version(ctx)
 		if err != nil {
 			return saved, snapshotError("snapshot sandbox "+s.id, err)
 		}
 		data.Secret, data.Proof, data.Stopped, data.Runsc = r.Secret, s.channel.proof, stopped, version
-		data.Held = 1 + r.Held
+		data.Held = 1
 		saved.Requires.Architecture, saved.Requires.Kernel = runtime.GOARCH, kernelRelease()
 		saved.Requires.Tool, saved.Requires.Agent = version, r.Agent
 		if saved.Requires.CPUFeatures, err = cpuFeatures(); err != nil {
