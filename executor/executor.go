@@ -27,7 +27,6 @@ import (
 	"github.com/faas-platform/faas/internal/meta"
 	"github.com/faas-platform/faas/pool"
 	"github.com/faas-platform/faas/snapshot"
-	"github.com/faas-platform/faas/snapshot/chunk"
 )
 
 // Options configures an Executor. The zero value of every field but DataDir
@@ -42,10 +41,9 @@ type Options struct {
 	Pools     []PoolOptions
 	// MaxInstances bounds the instances that run or are paused at once. 0: 512.
 	MaxInstances int
-	// Cold is the snapshots' second tier; nil: there is none.
-	Cold   *chunk.Store
-	Cache  Cache
-	Logger *slog.Logger // nil: discard
+	Tiers        Tiers
+	Cache        Cache
+	Logger       *slog.Logger // nil: discard
 }
 
 // Policy restricts and orders the runtimes that `auto` and requests may use.
@@ -129,6 +127,7 @@ type Executor struct {
 	instances *instances
 	snapshots *snapshot.Store
 	expiry    *expiry
+	tiers     *tiers
 	cache     *cache
 	pool      *pool.Pool
 	reaper    *reaper
@@ -163,10 +162,10 @@ func New(ctx context.Context, opts Options) (*Executor, error) {
 	e := &Executor{
 		opts: opts, log: opts.Logger, store: store, drivers: drivers,
 		gate: newGate(opts.Admission), residents: newGate(Admission{Concurrent: maxResidents}),
-		instances: newInstances(), expiry: newExpiry(), live: newLive(), pooled: make(chan struct{}),
+		instances: newInstances(), expiry: newExpiry(), tiers: newTiers(), live: newLive(), pooled: make(chan struct{}),
 	}
 	e.counters.lost.Store(int64(store.Recovered().Lost))
-	e.snapshots, err = snapshot.Open(filepath.Join(opts.DataDir, "snapshots"), snapshot.Options{Logger: opts.Logger, Cold: opts.Cold})
+	e.snapshots, err = snapshot.Open(filepath.Join(opts.DataDir, "snapshots"), snapshot.Options{Logger: opts.Logger, Cold: opts.Tiers.Cold, Forget: e.forgetState})
 	if err != nil {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		defer cancel()
@@ -188,6 +187,8 @@ func New(ctx context.Context, opts Options) (*Executor, error) {
 	e.probes.begin()
 	e.tasks.Go(e.startPools)
 	e.tasks.Go(e.keepTime)
+	e.tasks.Go(e.forgetOtherStates)
+	e.tasks.Go(e.keepTiers)
 	return e, nil
 }
 
@@ -200,6 +201,7 @@ func (o Options) withDefaults() Options {
 		o.MaxInstances = 512
 	}
 	o.Cache = o.Cache.withDefaults()
+	o.Tiers = o.Tiers.withDefaults()
 	o.Admission = o.Admission.withDefaults(o.Default.Resources.MemoryMB)
 	return o
 }

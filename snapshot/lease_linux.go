@@ -68,10 +68,10 @@ func missingPart(id string) error {
 	return faas.Errorf(faas.KindFailedPrecondition, "the files of snapshot %s are not here", id)
 }
 
-// foreign says whether another process that lives took a lease.
-func (s *Store) foreign(id, holder string) bool {
+// claimed says whether a process that lives took a lease.
+func (s *Store) claimed(id, holder string) bool {
 	owner, err := os.ReadFile(filepath.Join(s.dir, dirLeases, id, holder))
-	return err == nil && len(owner) > 0 && string(owner) != s.name && s.ownerAlive(string(owner))
+	return err == nil && len(owner) > 0 && s.ownerAlive(string(owner))
 }
 
 // Release ends the lease. It may be called more than once.
@@ -121,8 +121,8 @@ func (s *Store) leased(id string) bool {
 	return err == nil && len(entries) > 0
 }
 
-// Sweep ends the leases of holders that keep does not name and that no other
-// living process has, and removes what is not needed then: what a crash
+// Sweep ends the leases of holders that keep does not name and that no living
+// process has, and removes what is not needed then: what a crash
 // between two steps of a removal left.
 func (s *Store) Sweep(keep func(holder string) bool) error {
 	end, err := s.exclusive()
@@ -136,7 +136,7 @@ func (s *Store) Sweep(keep func(holder string) bool) error {
 		holders, err := os.ReadDir(filepath.Join(s.dir, dirLeases, snap.Name()))
 		errs = append(errs, err)
 		for _, h := range holders {
-			if !keep(h.Name()) && !s.foreign(snap.Name(), h.Name()) {
+			if !keep(h.Name()) && !s.claimed(snap.Name(), h.Name()) {
 				errs = append(errs, s.endLease(snap.Name(), h.Name()))
 			}
 		}

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -148,8 +147,9 @@ func (s *Store) moving(id, phase string, total int64) progress {
 // Tier says where a snapshot's own bytes are.
 func (s *Store) Tier(id string) Placement {
 	p := Placement{Hot: s.hot(id)}
-	if c, err := s.readCold(id); err == nil && c.Index != "" {
-		p.Cold, p.StoredBytes = true, c.StoredBytes
+	if c, err := s.readCold(id); err == nil {
+		p.Cold, p.StoredBytes = c.Index != "", c.StoredBytes
+		p.Archived = p.Cold || s.cold == nil
 	}
 	s.movesMu.Lock()
 	defer s.movesMu.Unlock()
@@ -157,16 +157,6 @@ func (s *Store) Tier(id string) Placement {
 		p.Move = &move
 	}
 	return p
-}
-
-// Holding is a snapshot with what it takes of the disk.
-type Holding struct {
-	Manifest *Manifest
-	Placement
-	Leased bool
-	Used   time.Time // when it was last leased, or made
-	// Removed ones are kept for those that lie on them.
-	Removed bool
 }
 
 // Holdings lists all that the store keeps, hidden and removed ones of every

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"log/slog"
+	"time"
 
 	"github.com/faas-platform/faas/snapshot/chunk"
 )
@@ -66,6 +67,9 @@ const (
 type Placement struct {
 	Hot  bool // where a restore takes them from
 	Cold bool // there is a cold copy
+	// Archived is true when its digests are known: beside the cold copy, or
+	// written down where there is no cold tier.
+	Archived bool
 	// StoredBytes is what the cold copy took that no earlier one had stored.
 	StoredBytes int64
 	Move        *Move // under way between the tiers, by this process
@@ -82,6 +86,16 @@ type Move struct {
 	Phase string `json:"phase"` // PhaseArchive or PhaseFetch
 	Done  int64  `json:"done_bytes"`
 	Total int64  `json:"total_bytes"`
+}
+
+// Holding is a snapshot with what it takes of the disk.
+type Holding struct {
+	Manifest *Manifest
+	Placement
+	Leased bool
+	Used   time.Time // when it was last leased, or made
+	// Removed ones are kept for those that lie on them.
+	Removed bool
 }
 
 // Options configures a Store.

@@ -78,6 +78,9 @@ func serve(cfg *config.Loaded) error {
 	}
 	opts := executorOptions(cfg)
 	opts.Logger = log
+	if opts.Tiers, err = tiers(cfg, log); err != nil {
+		return err
+	}
 	opts.Drivers = drivers(cfg, log, faas.RuntimeAuto)
 	engine, err := executor.New(context.Background(), opts)
 	if err != nil {

@@ -32,6 +32,7 @@ type Config struct {
 	Native    Native    `toml:"native"`
 	GVisor    GVisor    `toml:"gvisor"`
 	Network   Network   `toml:"network"`
+	Snapshots Snapshots `toml:"snapshots"`
 	Pools     []Pool    `toml:"pools"`
 }
 
@@ -101,6 +102,22 @@ type GVisor struct {
 	Platform string `toml:"platform" help:"what runs the code of its sandboxes: systrap, which works everywhere, or kvm"`
 }
 
+// Snapshots says how snapshots are kept and whom imports are believed from.
+type Snapshots struct {
+	Cold         string   `toml:"cold" help:"where cold copies are kept: a directory, or s3://BUCKET[/PREFIX]; empty: nowhere"`
+	S3Endpoint   string   `toml:"s3_endpoint" help:"URL of the S3 service; empty: https://s3.amazonaws.com"`
+	S3Region     string   `toml:"s3_region" help:"region of the bucket; empty: asked for"`
+	S3AccessKey  string   `toml:"s3_access_key" help:"access key; empty: from the AWS_* environment, the AWS credentials file or the machine's role"`
+	S3SecretKey  string   `toml:"s3_secret_key" help:"secret key that belongs to it"`
+	KeyFile      string   `toml:"key_file" help:"file with the 32 bytes (or 64 hexadecimal digits) that encrypt cold copies; empty: not encrypted"`
+	ArchiveAfter Duration `toml:"archive_after" help:"how old a snapshot is when its cold copy, or the list of its digests, is made"`
+	HotMB        int64    `toml:"hot_mb" help:"MiB of the disk that hot snapshots may take; beyond it those unused for longest are evicted to the cold tier, and new ones refused when none can be; 0: no bound"`
+	EvictAfter   Duration `toml:"evict_after" help:"evict what has a cold copy and was not used for so long; 0s: only when hot_mb asks for it"`
+	MaxDepth     int64    `toml:"max_depth" help:"file layers that a snapshot is made of at most, before they are made one in the background"`
+	TrustedKeys  []string `toml:"trusted_keys" help:"public keys of installations whose exported snapshots an admin may import with memory; faas snapshot key prints an installation's own"`
+	MaxImportMB  int64    `toml:"max_import_mb" help:"MiB that one imported snapshot may unpack to"`
+}
+
 // Network says how sandboxes that ask for it are connected.
 type Network struct {
 	Prefix string   `toml:"prefix" help:"IPv4 network of which each connected sandbox takes four addresses; empty: 10.213.0.0/16"`
@@ -143,6 +160,9 @@ func defaults(env Environment) Config {
 		API:    API{KeyFile: filepath.Join(dirs.user, "key")},
 		Log:    Log{Level: "info", Format: "text"},
 		Native: Native{Launcher: "auto"},
+		Snapshots: Snapshots{
+			ArchiveAfter: Duration(time.Minute), MaxDepth: 16, MaxImportMB: 64 << 10,
+		},
 		GVisor: GVisor{Platform: "systrap"},
 		Execution: Execution{
 			Image: faas.HostImage, CPUCores: 1, MemoryMB: 512, DiskMB: 256, PIDs: 256,
@@ -183,7 +203,10 @@ func (c *Config) Validate() error {
 	if err := c.validateRuntimes(); err != nil {
 		return err
 	}
-	return c.Network.validate()
+	if err := c.Network.validate(); err != nil {
+		return err
+	}
+	return c.Snapshots.validate()
 }
 
 // The longest and shortest prefixes that sandboxes are given addresses from.
