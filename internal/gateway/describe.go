@@ -36,7 +36,9 @@ func (g *Gateway) humaConfig() huma.Config {
 			},
 			Servers: []*huma.Server{{URL: "http://127.0.0.1:8080", Description: "the default address"}},
 			Tags: []*huma.Tag{
-				{Name: "execute", Description: "Run commands"}, {Name: "executions", Description: "What ran"}, {Name: "server", Description: "The server itself"},
+				{Name: "execute", Description: "Run commands"}, {Name: "executions", Description: "What ran"},
+				{Name: "api-keys", Description: "Who may use the server"}, {Name: "audit", Description: "Who changed what"}, {Name: "usage", Description: "What keys used"},
+				{Name: "tickets", Description: "Keys for browsers' streams"}, {Name: serverArea, Description: "The server itself"},
 			},
 			Security: []map[string][]string{{"bearer": {}}, {"apiKey": {}}},
 			Components: &huma.Components{
@@ -69,6 +71,14 @@ var errorText = map[int]string{
 	http.StatusGatewayTimeout:        "It took too long.",
 }
 
+// everyStatus are the ways in which any operation can fail: unknown parameters,
+// a foreign host name or origin, a query that is too long, a fault.
+var everyStatus = []int{http.StatusBadRequest, http.StatusForbidden, http.StatusRequestEntityTooLarge, http.StatusInternalServerError}
+
+// keyedStatus are the further ways of operations that need a key: its want, its
+// quota, and a data directory that cannot be read.
+var keyedStatus = []int{http.StatusUnauthorized, http.StatusTooManyRequests, http.StatusServiceUnavailable}
+
 // document adds to an operation how it can fail.
 func (g *Gateway) document(op huma.Operation) huma.Operation {
 	if op.Responses == nil {
@@ -76,7 +86,10 @@ func (g *Gateway) document(op huma.Operation) huma.Operation {
 	}
 	registry := g.api.OpenAPI().Components.Schemas
 	problem := registry.Schema(reflect.TypeFor[api.Problem](), true, "Problem")
-	statuses := append(op.Errors, http.StatusInternalServerError)
+	statuses := append(op.Errors, everyStatus...)
+	if op.Security == nil {
+		statuses = append(statuses, keyedStatus...)
+	}
 	op.Errors = nil
 	for _, status := range statuses {
 		op.Responses[strconv.Itoa(status)] = &huma.Response{

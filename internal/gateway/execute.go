@@ -188,8 +188,12 @@ func asciiJSON(v any) string {
 // requireUser refuses keys that may only read, on routes whose method does not
 // tell.
 func requireUser(ctx context.Context) error {
-	if role := identity(ctx).Role; !role.Allows(auth.RoleUser) {
-		return faas.Errorf(faas.KindPermissionDenied, "a key with the role %s may only read", role)
+	who := identity(ctx)
+	if !who.Role.Allows(auth.RoleUser) {
+		return faas.Errorf(faas.KindPermissionDenied, "a key with the role %s may only read", who.Role)
+	}
+	if c := callerOf(ctx); c.area != "" && !who.InScope(c.area, true) {
+		return outOfScope(c.area)
 	}
 	return nil
 }

@@ -17,6 +17,8 @@ import (
 	"github.com/faas-platform/faas/internal/audit"
 	"github.com/faas-platform/faas/internal/auth"
 	"github.com/faas-platform/faas/internal/meta"
+	"github.com/faas-platform/faas/internal/quota"
+	"github.com/faas-platform/faas/internal/usage"
 )
 
 // fakeExecutor records requests and answers with what the test says.
@@ -112,7 +114,12 @@ func start(t testing.TB, change ...func(*Options)) *fixture {
 		}
 		f.keys[role] = plain
 	}
-	opts := Options{Executor: f.fake, Auth: auth.New(store), Audit: audit.New(store, nil), Version: "test"}
+	meter := usage.NewMeter(store, nil)
+	t.Cleanup(func() { meter.Close() })
+	opts := Options{
+		Executor: f.fake, Auth: auth.New(store), Audit: audit.New(store, nil), Quota: quota.New(nil), Usage: meter,
+		Resources: faas.Resources{MemoryMB: 100, DiskMB: 10}, Version: "test",
+	}
 	for _, c := range change {
 		c(&opts)
 	}
@@ -177,14 +184,23 @@ func (f *fixture) do(t testing.TB, method, path, body string, headers ...string)
 			request.Header.Set(headers[i], headers[i+1])
 		}
 	}
-	response, err := f.Client().Do(request)
+	a := read(f.Client().Do(request))
+	if a.status == 0 {
+		t.Fatalf("no answer: %s", a.body)
+	}
+	return a
+}
+
+// read reads an answer to its end; its status is 0, and its body the error,
+// when there is none.
+func read(response *http.Response, err error) answerOf {
 	if err != nil {
-		t.Fatal(err)
+		return answerOf{body: []byte(err.Error())}
 	}
 	defer response.Body.Close()
 	content, err := io.ReadAll(response.Body)
 	if err != nil {
-		t.Fatal(err)
+		return answerOf{body: []byte(err.Error())}
 	}
 	return answerOf{response.StatusCode, response.Header, response.Trailer, content}
 }

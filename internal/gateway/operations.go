@@ -105,6 +105,9 @@ func handleRaw(g *Gateway, op huma.Operation, run http.HandlerFunc) {
 var areas = []func(*Gateway){
 	(*Gateway).registerExecute,
 	(*Gateway).registerExecutions,
+	(*Gateway).registerKeys,
+	(*Gateway).registerAccounts,
+	(*Gateway).registerTickets,
 	(*Gateway).registerServer,
 }
 
