@@ -3,6 +3,51 @@
 /** A value of JSON. */
 export type Json = string | number | boolean | null | Json[] | { [key: string]: Json };
 
+export interface APIKey {
+  created_at: string;
+  /** Absent: never. */
+  expires_at?: string;
+  id: string;
+  /** To the minute. */
+  last_used_at?: string;
+  name: string;
+  project: string;
+  quota: Quota;
+  role: "admin" | "user" | "read-only";
+  /** Areas of the API that the key is for (its tags), each for everything or, as area:read, for reading. Empty: every area. */
+  scopes: string[];
+}
+
+export interface APIKeyList {
+  api_keys: APIKey[];
+  /** Cursor of the next page; empty at the end. */
+  next_cursor: string;
+}
+
+export interface AuditEvent {
+  /** What was done: the id of the API's operation, or another front door's word. */
+  action: string;
+  at: string;
+  /** What else is worth knowing. */
+  details?: { [key: string]: string };
+  id: string;
+  /** Key that did it; empty for what the platform did by itself. */
+  key_id: string;
+  /** What it was done to; empty when it has no id. */
+  object: string;
+  outcome: "done" | "refused" | "failed";
+  project: string;
+  /** Address that it came from. */
+  remote?: string;
+  request_id?: string;
+}
+
+export interface AuditList {
+  events: AuditEvent[];
+  /** Cursor of the next page; empty at the end. */
+  next_cursor: string;
+}
+
 export interface Capabilities {
   available: boolean;
   detail?: string;
@@ -21,6 +66,27 @@ export interface Capability {
   feature: string;
   reason?: string;
   remedy?: string;
+}
+
+export interface CreateAPIKeyRequest {
+  /** When the key ends. Default: never. */
+  expires_at?: string;
+  /** What the key is for. */
+  name: string;
+  /** Project of the key, made when missing. Default: the caller's. Another one only for admins of the project default. */
+  project?: string;
+  quota?: Quota;
+  /** Default: user. */
+  role?: "admin" | "user" | "read-only";
+  /** Areas of the API (its tags), each for everything or, as area:read, for reading. Default: every area. */
+  scopes?: string[];
+  /** How long the key lives, in the place of expires_at. */
+  ttl_ms?: number;
+}
+
+export interface CreateTicketRequest {
+  /** Path that the ticket is for. Default: any WebSocket or event stream of the project. */
+  path?: string;
 }
 
 export interface ExecuteRequest {
@@ -187,6 +253,23 @@ export interface NetworkPolicy {
   mode: string;
 }
 
+export interface NewAPIKey {
+  created_at: string;
+  /** Absent: never. */
+  expires_at?: string;
+  id: string;
+  /** The plain key. It is not kept: store it now. */
+  key: string;
+  /** To the minute. */
+  last_used_at?: string;
+  name: string;
+  project: string;
+  quota: Quota;
+  role: "admin" | "user" | "read-only";
+  /** Areas of the API that the key is for (its tags), each for everything or, as area:read, for reading. Empty: every area. */
+  scopes: string[];
+}
+
 export interface Problem {
   /** The stable class of the error. */
   code: "invalid_argument" | "unauthenticated" | "permission_denied" | "not_found" | "conflict" | "failed_precondition" | "capability_unavailable" | "payload_too_large" | "resource_exhausted" | "deadline_exceeded" | "unavailable" | "internal";
@@ -203,6 +286,21 @@ export interface Problem {
   title: string;
   /** Always about:blank: code tells the problems apart. */
   type: string;
+}
+
+export interface Quota {
+  /** Requests that may come at once within the rate. 0: one second's. */
+  burst?: number;
+  /** Executions that run or wait, and instances that are not stopped, at one time. 0: no bound. */
+  concurrency?: number;
+  /** Disk limits of all of those together, in MiB. 0: no bound. */
+  disk_mb?: number;
+  /** Executions begun since midnight UTC. 0: no bound. */
+  executions_per_day?: number;
+  /** Memory limits of all of those together, in MiB. 0: no bound. */
+  memory_mb?: number;
+  /** Requests a second. 0: no bound. */
+  rate_per_second?: number;
 }
 
 export interface Result {
@@ -241,7 +339,32 @@ export interface ServerFrame {
   type: string;
 }
 
+export interface Ticket {
+  expires_at: string;
+  ticket: string;
+}
+
 export interface Usage {
   cpu_ms: number;
   max_memory_bytes: number;
+}
+
+export interface UsageRecord {
+  /** CPU time of the commands. */
+  cpu_ms: number;
+  /** Commands that ended. */
+  executions: number;
+  /** When the hour began, in UTC. */
+  hour: string;
+  key_id: string;
+  /** Memory limit in MiB times seconds, of commands and of running or paused instances. */
+  memory_mb_seconds: number;
+  project: string;
+  /** Bytes of the snapshots taken. */
+  snapshot_bytes: number;
+}
+
+export interface UsageReport {
+  /** By hour, then by key. */
+  records: UsageRecord[];
 }

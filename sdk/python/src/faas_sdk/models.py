@@ -17,8 +17,14 @@ from typing import Literal, TypedDict
 from ._decode import Model
 
 __all__ = [
+    "APIKey",
+    "APIKeyList",
+    "AuditEvent",
+    "AuditList",
     "Capabilities",
     "Capability",
+    "CreateAPIKeyOptions",
+    "CreateTicketOptions",
     "ExecuteOptions",
     "ExecuteResponse",
     "Execution",
@@ -28,12 +34,67 @@ __all__ = [
     "Health",
     "Metrics",
     "NetworkPolicy",
+    "NewAPIKey",
     "Problem",
+    "Quota",
+    "QuotaParam",
     "Result",
     "RuntimeList",
     "ServerFrame",
+    "Ticket",
     "Usage",
+    "UsageRecord",
+    "UsageReport",
 ]
+
+
+@dataclass(frozen=True, repr=False)
+class APIKey(Model):
+    created_at: datetime
+    id: str
+    name: str
+    project: str
+    quota: Quota
+    role: Literal["admin", "user", "read-only"]
+    scopes: list[str]
+    """Areas of the API that the key is for (its tags), each for everything or, as area:read, for reading. Empty: every area."""
+    expires_at: datetime | None = None
+    """Absent: never."""
+    last_used_at: datetime | None = None
+    """To the minute."""
+
+
+@dataclass(frozen=True, repr=False)
+class APIKeyList(Model):
+    api_keys: list[APIKey]
+    next_cursor: str
+    """Cursor of the next page; empty at the end."""
+
+
+@dataclass(frozen=True, repr=False)
+class AuditEvent(Model):
+    action: str
+    """What was done: the id of the API's operation, or another front door's word."""
+    at: datetime
+    id: str
+    key_id: str
+    """Key that did it; empty for what the platform did by itself."""
+    object: str
+    """What it was done to; empty when it has no id."""
+    outcome: Literal["done", "refused", "failed"]
+    project: str
+    details: dict[str, str] | None = None
+    """What else is worth knowing."""
+    remote: str | None = None
+    """Address that it came from."""
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class AuditList(Model):
+    events: list[AuditEvent]
+    next_cursor: str
+    """Cursor of the next page; empty at the end."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,6 +117,25 @@ class Capability(Model):
     detail: str | None = None
     reason: str | None = None
     remedy: str | None = None
+
+
+class CreateAPIKeyOptions(TypedDict, total=False):
+    expires_at: datetime
+    """When the key ends. Default: never."""
+    project: str
+    """Project of the key, made when missing. Default: the caller's. Another one only for admins of the project default."""
+    quota: QuotaParam
+    role: Literal["admin", "user", "read-only"]
+    """Default: user."""
+    scopes: Sequence[str]
+    """Areas of the API (its tags), each for everything or, as area:read, for reading. Default: every area."""
+    ttl_ms: int
+    """How long the key lives, in the place of expires_at."""
+
+
+class CreateTicketOptions(TypedDict, total=False):
+    path: str
+    """Path that the ticket is for. Default: any WebSocket or event stream of the project."""
 
 
 class ExecuteOptions(TypedDict, total=False):
@@ -228,6 +308,24 @@ class NetworkPolicy(TypedDict, total=False):
 
 
 @dataclass(frozen=True, repr=False)
+class NewAPIKey(Model):
+    created_at: datetime
+    id: str
+    key: str
+    """The plain key. It is not kept: store it now."""
+    name: str
+    project: str
+    quota: Quota
+    role: Literal["admin", "user", "read-only"]
+    scopes: list[str]
+    """Areas of the API that the key is for (its tags), each for everything or, as area:read, for reading. Empty: every area."""
+    expires_at: datetime | None = None
+    """Absent: never."""
+    last_used_at: datetime | None = None
+    """To the minute."""
+
+
+@dataclass(frozen=True, repr=False)
 class Problem(Model):
     code: Literal["invalid_argument", "unauthenticated", "permission_denied", "not_found", "conflict", "failed_precondition", "capability_unavailable", "payload_too_large", "resource_exhausted", "deadline_exceeded", "unavailable", "internal"]
     """The stable class of the error."""
@@ -244,6 +342,37 @@ class Problem(Model):
     """For invalid input: each field and why."""
     remedy: str | None = None
     """What can be done about it."""
+
+
+@dataclass(frozen=True, repr=False)
+class Quota(Model):
+    burst: int | None = None
+    """Requests that may come at once within the rate. 0: one second's."""
+    concurrency: int | None = None
+    """Executions that run or wait, and instances that are not stopped, at one time. 0: no bound."""
+    disk_mb: int | None = None
+    """Disk limits of all of those together, in MiB. 0: no bound."""
+    executions_per_day: int | None = None
+    """Executions begun since midnight UTC. 0: no bound."""
+    memory_mb: int | None = None
+    """Memory limits of all of those together, in MiB. 0: no bound."""
+    rate_per_second: float | None = None
+    """Requests a second. 0: no bound."""
+
+
+class QuotaParam(TypedDict, total=False):
+    burst: int
+    """Requests that may come at once within the rate. 0: one second's."""
+    concurrency: int
+    """Executions that run or wait, and instances that are not stopped, at one time. 0: no bound."""
+    disk_mb: int
+    """Disk limits of all of those together, in MiB. 0: no bound."""
+    executions_per_day: int
+    """Executions begun since midnight UTC. 0: no bound."""
+    memory_mb: int
+    """Memory limits of all of those together, in MiB. 0: no bound."""
+    rate_per_second: float
+    """Requests a second. 0: no bound."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -286,6 +415,34 @@ class ServerFrame(Model):
 
 
 @dataclass(frozen=True, repr=False)
+class Ticket(Model):
+    expires_at: datetime
+    ticket: str
+
+
+@dataclass(frozen=True, repr=False)
 class Usage(Model):
     cpu_ms: int
     max_memory_bytes: int
+
+
+@dataclass(frozen=True, repr=False)
+class UsageRecord(Model):
+    cpu_ms: int
+    """CPU time of the commands."""
+    executions: int
+    """Commands that ended."""
+    hour: datetime
+    """When the hour began, in UTC."""
+    key_id: str
+    memory_mb_seconds: float
+    """Memory limit in MiB times seconds, of commands and of running or paused instances."""
+    project: str
+    snapshot_bytes: int
+    """Bytes of the snapshots taken."""
+
+
+@dataclass(frozen=True, repr=False)
+class UsageReport(Model):
+    records: list[UsageRecord]
+    """By hour, then by key."""
