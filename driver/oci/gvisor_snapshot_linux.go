@@ -77,13 +77,19 @@ func (s *gvisorSandbox) Snapshot(ctx context.Context, kind faas.SnapshotKind, fi
 // whileStill calls f while the sandbox's processes stand still, and says for
 // how long they did.
 func (s *gvisorSandbox) whileStill(ctx context.Context, f func() error) (time.Duration, error) {
-	started := time.Now()
-	if err := s.still(ctx); err != nil {
+	if err := s.update(func(r *record) { r.Still = true }); err != nil {
 		return 0, err
 	}
+	started := time.Now()
+	if err := s.still(ctx); err != nil {
+		return 0, err // whoever recovers the sandbox looks whether it stands still
+	}
 	err := f()
-	err = errors.Join(err, s.goOn(ctx))
-	return time.Since(started), err
+	if going := s.goOn(ctx); going != nil {
+		return 0, errors.Join(err, going)
+	}
+	pause := time.Since(started)
+	return pause, errors.Join(err, s.update(func(r *record) { r.Still = false }))
 }
 
 // heldLayers are those of the state that the sandbox was restored from that
