@@ -272,4 +272,14 @@ type ForkRequest struct {
 type Forked struct {
 	Instance *Instance
 	Err      error
+	// PauseMS is how long the source's processes stood still for all copies; 0
+	// when it had none.
+	PauseMS float64
+}
+
+// ForkedExecution is what became of one command that ran in a copy.
+type ForkedExecution struct {
+	Result  *Result
+	Err     error
+	PauseMS float64 // as in Forked
 }

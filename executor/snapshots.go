@@ -44,6 +44,30 @@ func (e *Executor) Snapshot(ctx context.Context, project, instanceID string, req
 	return out, nil
 }
 
+// SnapshotImage saves an image as it is: what starts from the snapshot is as if
+// it had been made of the image. An empty runtime is faas.RuntimeAuto.
+func (e *Executor) SnapshotImage(ctx context.Context, project, image string, runtime faas.Runtime, req faas.SnapshotRequest) (*faas.Snapshot, error) {
+	if err := checkSnapshotRequest(&req); err != nil {
+		return nil, err
+	}
+	if req.Kind == faas.SnapshotFull {
+		return nil, faas.InvalidField("kind", "an image has files and no processes: fs is what there is of it")
+	}
+	req.Kind = faas.SnapshotFS
+	// Whatever happens to this process, the source does not stay.
+	made, err := e.CreateInstance(ctx, faas.InstanceRequest{Project: project, Image: image, Runtime: runtime, TTL: snapshotTimeout})
+	if err != nil {
+		return nil, err
+	}
+	saved, err := e.Snapshot(ctx, project, made.ID, req)
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), destroyTimeout*(reapAttempts+1))
+	defer cancel()
+	if deleteErr := e.DeleteInstance(after, project, made.ID); deleteErr != nil {
+		e.log.Error("the source of an image's snapshot is left until its time is over", "instance", made.ID, "error", deleteErr)
+	}
+	return saved, err
+}
+
 func checkSnapshotRequest(req *faas.SnapshotRequest) error {
 	switch req.Kind {
 	case "":

@@ -19,6 +19,12 @@ import (
 
 // execute runs one command and answers in the form that Accept asks for.
 func (g *Gateway) execute(w http.ResponseWriter, r *http.Request) {
+	g.executeAs(w, r, nil, func(*faas.Request) {})
+}
+
+// executeAs runs the command that the request's body asks for by the fields
+// that only names, nil for all of them, with what set adds.
+func (g *Gateway) executeAs(w http.ResponseWriter, r *http.Request, only []string, set func(*faas.Request)) {
 	body, err := readBody(w, r)
 	if err == nil && r.URL.RawQuery != "" {
 		err = faas.Errorf(faas.KindInvalidArgument, "this route takes no query parameters")
@@ -27,11 +33,12 @@ func (g *Gateway) execute(w http.ResponseWriter, r *http.Request) {
 		g.fail(w, r, err)
 		return
 	}
-	e, err := decodeExecute(body)
+	e, err := decodeExecuteWith(body, nil, only)
 	if err != nil {
 		g.fail(w, r, err)
 		return
 	}
+	set(&e.req)
 	e.req.Project = identity(r.Context()).Project
 	e.req.ID = faas.NewID(faas.PrefixExecution)
 	w.Header().Set(api.HeaderExecutionID, e.req.ID)
@@ -50,10 +57,12 @@ func (g *Gateway) execute(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+var errDraining = &faas.Error{Kind: faas.KindUnavailable, Detail: "the server is shutting down", RetryAfter: 5 * time.Second}
+
 // run hands a request to the executor and counts it.
 func (g *Gateway) run(ctx context.Context, req faas.Request) (*faas.Result, error) {
 	if g.draining.Load() {
-		return nil, &faas.Error{Kind: faas.KindUnavailable, Detail: "the server is shutting down", RetryAfter: 5 * time.Second}
+		return nil, errDraining
 	}
 	done := g.counters.begin(req.Project)
 	result, err := g.opts.Executor.Execute(ctx, req)

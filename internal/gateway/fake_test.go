@@ -23,6 +23,8 @@ import (
 
 // fakeExecutor records requests and answers with what the test says.
 type fakeExecutor struct {
+	Executor // what no test asks for
+
 	run  func(ctx context.Context, req faas.Request) (*faas.Result, error)
 	caps []faas.Capabilities
 

@@ -32,6 +32,10 @@ import (
 type Executor interface {
 	Executions
 	Runtimes
+	Instances
+	Snapshots
+	Branches
+	Forks
 }
 
 // Options configures a Gateway. Executor is required.
