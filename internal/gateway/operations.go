@@ -55,8 +55,7 @@ func handleBody[I, B, T any](g *Gateway, op huma.Operation, examples map[string]
 		}
 		return run(ctx, in, body)
 	})
-	t := reflect.TypeFor[B]()
-	described(g.api.OpenAPI().Paths[op.Path], op.Method).RequestBody = bodyOf(g.api.OpenAPI().Components.Schemas.Schema(t, true, t.Name()), !optional, examples)
+	described(g.api.OpenAPI().Paths[op.Path], op.Method).RequestBody = g.requestBody(reflect.TypeFor[B](), !optional, examples)
 }
 
 // described returns the description of the operation just registered.
@@ -106,14 +105,7 @@ func handleRaw(g *Gateway, op huma.Operation, run http.HandlerFunc) {
 var areas = []func(*Gateway){
 	(*Gateway).registerExecute,
 	(*Gateway).registerExecutions,
-	(*Gateway).registerKeys,
-	(*Gateway).registerAccounts,
-	(*Gateway).registerTickets,
-	(*Gateway).registerInstances,
-	(*Gateway).registerResident,
-	(*Gateway).registerSnapshots,
-	(*Gateway).registerBranches,
-	(*Gateway).registerForks,
+	(*Gateway).registerPools,
 	(*Gateway).registerServer,
 }
 
