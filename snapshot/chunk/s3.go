@@ -20,9 +20,6 @@ import (
 // line.
 const s3Timeout = 2 * time.Minute
 
-// s3Tries is how often a request that the service did not answer is made.
-const s3Tries = 4
-
 // S3Options says where an S3-compatible service keeps the blobs.
 type S3Options struct {
 	Endpoint  string // host:port
@@ -40,34 +37,30 @@ type S3 struct {
 	opts   S3Options
 }
 
-// NewS3 returns a backend; it does not speak to the service yet.
-func NewS3(opts S3Options) (*S3, error) {
+// OpenS3 connects to a service and sees that the bucket is there.
+func OpenS3(ctx context.Context, opts S3Options) (*S3, error) {
 	creds := credentials.NewStaticV4(opts.AccessKey, opts.SecretKey, "")
 	if opts.AccessKey == "" {
 		creds = credentials.NewChainCredentials([]credentials.Provider{
 			&credentials.EnvAWS{}, &credentials.FileAWSCredentials{}, &credentials.IAM{Client: &http.Client{Timeout: 5 * time.Second}},
 		})
 	}
-	client, err := minio.New(opts.Endpoint, &minio.Options{Creds: creds, Secure: !opts.Plain, Region: opts.Region, MaxRetries: s3Tries})
+	client, err := minio.New(opts.Endpoint, &minio.Options{Creds: creds, Secure: !opts.Plain, Region: opts.Region})
 	if err != nil {
 		return nil, faas.Errorf(faas.KindInvalidArgument, "S3 endpoint %q: %w", opts.Endpoint, err)
 	}
-	return &S3{client: client, opts: opts}, nil
-}
-
-// Check sees that the service answers and the bucket is there.
-func (s *S3) Check(ctx context.Context) error {
+	s := &S3{client: client, opts: opts}
 	ctx, cancel := context.WithTimeout(ctx, s3Timeout)
 	defer cancel()
-	exists, err := s.client.BucketExists(ctx, s.opts.Bucket)
+	exists, err := client.BucketExists(ctx, opts.Bucket)
 	if err != nil {
-		return s.failed("look for bucket", s.opts.Bucket, err)
+		return nil, s.failed("look for bucket", opts.Bucket, err)
 	}
 	if !exists {
-		return &faas.Error{Kind: faas.KindFailedPrecondition, Op: "open S3 tier",
-			Detail: "there is no bucket " + s.opts.Bucket, Remedy: "create it, or configure another"}
+		return nil, &faas.Error{Kind: faas.KindFailedPrecondition, Op: "open S3 tier",
+			Detail: "there is no bucket " + opts.Bucket, Remedy: "create it, or configure another"}
 	}
-	return nil
+	return s, nil
 }
 
 func (s *S3) key(name string) string { return path.Join(s.opts.Prefix, name) }
