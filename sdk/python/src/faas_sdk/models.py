@@ -28,7 +28,12 @@ __all__ = [
     "Health",
     "Metrics",
     "NetworkPolicy",
+    "Pool",
+    "PoolList",
+    "PoolSettingsOptions",
+    "PrewarmOptions",
     "Problem",
+    "Resources",
     "Result",
     "RuntimeList",
     "ServerFrame",
@@ -228,6 +233,76 @@ class NetworkPolicy(TypedDict, total=False):
 
 
 @dataclass(frozen=True, repr=False)
+class Pool(Model):
+    aged: int
+    """Sandboxes replaced for their age."""
+    hits: int
+    """Claims that found one."""
+    id: str
+    """The same for the same runtime, image and limits."""
+    idle: int
+    """Sandboxes that are ready."""
+    image: str
+    make_ms: int
+    """Time to make one ahead, of late."""
+    making: int
+    """Sandboxes under way."""
+    max: int
+    """Sandboxes kept ready at most."""
+    min: int
+    """Sandboxes kept ready whatever the demand."""
+    miss_ms: int
+    """Time that those took to make one, in all."""
+    misses: int
+    """Claims that found none, and had one made."""
+    oldest_ms: int
+    """Age of the oldest that is ready."""
+    priority: int
+    """The highest is served first when sandboxes or memory are short."""
+    resources: Resources
+    runtime: str
+    source: Literal["configuration", "api", "prewarm"]
+    """Where it comes from; one of a prewarm goes when its time is over."""
+    target: int
+    """Sandboxes that are to be ready now."""
+    why: str
+    """Why target is what it is."""
+    error: str | None = None
+    """Why the last attempt to make one failed."""
+
+
+@dataclass(frozen=True, repr=False)
+class PoolList(Model):
+    pools: list[Pool]
+
+
+class PoolSettingsOptions(TypedDict, total=False):
+    cpu_cores: float
+    disk_mb: int
+    image: str
+    """Default: that of executions."""
+    max: int
+    """Sandboxes kept ready at most, as the demand asks; default min."""
+    memory_mb: int
+    pids: int
+    priority: int
+    """The highest is served first when sandboxes or memory are short."""
+    runtime: Literal["auto", "docker", "native", "gvisor", "firecracker", "qemu"]
+    """Default: auto."""
+
+
+class PrewarmOptions(TypedDict, total=False):
+    cpu_cores: float
+    disk_mb: int
+    image: str
+    """Default: that of executions."""
+    memory_mb: int
+    pids: int
+    runtime: Literal["auto", "docker", "native", "gvisor", "firecracker", "qemu"]
+    """Default: auto."""
+
+
+@dataclass(frozen=True, repr=False)
 class Problem(Model):
     code: Literal["invalid_argument", "unauthenticated", "permission_denied", "not_found", "conflict", "failed_precondition", "capability_unavailable", "payload_too_large", "resource_exhausted", "deadline_exceeded", "unavailable", "internal"]
     """The stable class of the error."""
@@ -244,6 +319,14 @@ class Problem(Model):
     """For invalid input: each field and why."""
     remedy: str | None = None
     """What can be done about it."""
+
+
+@dataclass(frozen=True, repr=False)
+class Resources(Model):
+    cpu_cores: float | None = None
+    disk_mb: int | None = None
+    memory_mb: int | None = None
+    pids: int | None = None
 
 
 @dataclass(frozen=True, repr=False)
