@@ -136,9 +136,43 @@ type Snapshot struct {
 	CreatedAt   time.Time         `json:"created_at"`
 	SizeBytes   int64             `json:"size_bytes"`   // of its own files, as a reader sees them
 	MemoryBytes int64             `json:"memory_bytes"` // of them, those that hold memory and processes
+	// Depth is how many file layers it is made of above its image.
+	Depth int `json:"depth"`
+	// Tier says where its bytes are: hot, where restores take them from, cold,
+	// or hot+cold.
+	Tier SnapshotTier `json:"tier"`
+	// StoredBytes is what its cold copy took that no earlier one had stored.
+	StoredBytes int64         `json:"stored_bytes"`
+	Move        *SnapshotMove `json:"move,omitempty"` // under way between the tiers
 	// PauseMS is how long the source's processes stood still; only in the
 	// answer to its making.
 	PauseMS float64 `json:"pause_ms,omitempty"`
+}
+
+// SnapshotTier says where a snapshot's bytes are.
+type SnapshotTier string
+
+// The tiers. Hot bytes are what a restore maps or copies; a cold copy is
+// compressed, deduplicated and verified when it is read.
+const (
+	TierHot  SnapshotTier = "hot"
+	TierCold SnapshotTier = "cold"
+	TierBoth SnapshotTier = "hot+cold"
+)
+
+// SnapshotMove is how far a snapshot is on its way between the tiers.
+type SnapshotMove struct {
+	Phase string `json:"phase"` // archive or fetch
+	Done  int64  `json:"done_bytes"`
+	Total int64  `json:"total_bytes"`
+}
+
+// SnapshotProblem is something wrong with a snapshot's bytes.
+type SnapshotProblem struct {
+	SnapshotID string `json:"snapshot_id"`
+	Tier       string `json:"tier"`           // hot or cold
+	Path       string `json:"path,omitempty"` // of the file that is concerned, as the snapshot keeps it
+	Detail     string `json:"detail"`
 }
 
 // SnapshotRequest says how a snapshot is taken. The zero value takes the best
@@ -238,4 +272,14 @@ type ForkRequest struct {
 type Forked struct {
 	Instance *Instance
 	Err      error
+	// PauseMS is how long the source's processes stood still for all copies; 0
+	// when it had none.
+	PauseMS float64
+}
+
+// ForkedExecution is what became of one command that ran in a copy.
+type ForkedExecution struct {
+	Result  *Result
+	Err     error
+	PauseMS float64 // as in Forked
 }

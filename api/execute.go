@@ -114,6 +114,7 @@ type ExecuteRequest struct {
 	CheckpointID  string              `json:"checkpoint_id,omitempty" doc:"Alias of snapshot_id, for older clients."`
 	BranchFrom    string              `json:"branch_from,omitempty" doc:"An execution, snapshot or branch to continue from."`
 	AllowDegraded bool                `json:"allow_degraded,omitempty" doc:"Accept a weaker substitute, named in the answer."`
+	Entropy       faas.Entropy        `json:"entropy,omitempty" enum:"report,strict" doc:"What a start from a full snapshot does about processes whose random generators cannot be renewed: report (default) goes on, strict refuses."`
 	Labels        map[string]string   `json:"labels,omitempty" doc:"Kept with the execution."`
 }
 

@@ -17,6 +17,8 @@ type Problem struct {
 	Remedy    string       `json:"remedy,omitempty" doc:"What can be done about it."`
 	RequestID string       `json:"request_id" doc:"Id of the HTTP request, as in the server's log." example:"req-0c7v4g6k1w0003f9a2m5d8r1t6"`
 	Errors    []FieldError `json:"errors,omitempty" doc:"For invalid input: each field and why."`
+
+	Conflicts []faas.MergeConflict `json:"conflicts,omitempty" doc:"For a refused merge: the paths that branches changed differently."`
 }
 
 // FieldError is one field of the input that was refused.

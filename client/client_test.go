@@ -22,8 +22,9 @@ import (
 
 // engine is an executor whose commands are Go functions.
 type engine struct {
-	gateway.Executor // what no test calls
-	run              func(ctx context.Context, req faas.Request) (*faas.Result, error)
+	gateway.Executor // what no test asks for
+
+	run func(ctx context.Context, req faas.Request) (*faas.Result, error)
 }
 
 func (e *engine) Execute(ctx context.Context, req faas.Request) (*faas.Result, error) {

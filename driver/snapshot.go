@@ -29,6 +29,9 @@ type Saved struct {
 	Pause    time.Duration   // how long the source's processes stood still
 	Requires Requirements    // what a machine must have to restore it
 	Data     json.RawMessage // the driver's own
+	// Covers is how many of the layers that the sandbox was restored from,
+	// from the top, the saved layer repeats: a restore is given it without them.
+	Covers int
 }
 
 // Requirements are checked before a restore, so that what does not fit is

@@ -191,6 +191,6 @@ func (e *Executor) merge(ctx context.Context, heads []head, ancestor *snapshot.M
 	if err != nil {
 		return out, err
 	}
-	out.Snapshot = snapshotView(committed)
+	out.Snapshot = e.snapshotView(committed)
 	return out, nil
 }

@@ -27,7 +27,6 @@ import (
 	"github.com/faas-platform/faas/internal/meta"
 	"github.com/faas-platform/faas/pool"
 	"github.com/faas-platform/faas/snapshot"
-	"github.com/faas-platform/faas/snapshot/chunk"
 )
 
 // Options configures an Executor. The zero value of every field but DataDir
@@ -39,14 +38,12 @@ type Options struct {
 	Default   Defaults
 	Admission Admission
 	Retention Retention
-	Pools     []faas.PoolRequest
-	Pooling   Pooling
+	Pools     []PoolOptions
 	// MaxInstances bounds the instances that run or are paused at once. 0: 512.
 	MaxInstances int
-	// Cold is the snapshots' second tier; nil: there is none.
-	Cold   *chunk.Store
-	Cache  Cache
-	Logger *slog.Logger // nil: discard
+	Tiers        Tiers
+	Cache        Cache
+	Logger       *slog.Logger // nil: discard
 }
 
 // Policy restricts and orders the runtimes that `auto` and requests may use.
@@ -76,6 +73,17 @@ type Defaults struct {
 	Timeout   time.Duration  // 5 minutes when 0
 }
 
+// Admission bounds what runs at once.
+type Admission struct {
+	// Concurrent is how many executions have a sandbox at once. 0: eight per
+	// CPU, less where three quarters of the memory hold fewer sandboxes of the
+	// default size, at least two.
+	Concurrent int
+	// Queue is how many more may wait; beyond them requests are refused with
+	// faas.ErrResourceExhausted. 0: sixteen times Concurrent. Negative: none.
+	Queue int
+}
+
 // Retention bounds the record of ended executions; the oldest go first.
 type Retention struct {
 	Age   time.Duration // 0: 30 days
@@ -83,6 +91,14 @@ type Retention struct {
 	Bytes int64         // of commands and results, kept output included; 0: 512 MiB
 	// ResultBytes bounds the results that mode cached keeps; 0: 512 MiB.
 	ResultBytes int64
+}
+
+// PoolOptions asks for warm sandboxes of one kind.
+type PoolOptions struct {
+	Runtime   faas.Runtime // empty or faas.RuntimeAuto: what auto chooses once the runtimes are probed
+	Image     string
+	Resources faas.Resources
+	Size      int // warm sandboxes kept ready
 }
 
 // Bounds in time of what the executor does by itself.
@@ -111,16 +127,13 @@ type Executor struct {
 	instances *instances
 	snapshots *snapshot.Store
 	expiry    *expiry
+	tiers     *tiers
 	cache     *cache
 	pool      *pool.Pool
 	reaper    *reaper
 	live      *live
 	counters  counters
 	pooled    chan struct{} // closed when the configured pools are asked for
-
-	poolFile    sync.Mutex // of poolsFile
-	poolMu      sync.Mutex
-	poolSources map[pool.Class]string
 
 	ctx       context.Context // of the executor's own tasks; ended by Close
 	stop      context.CancelFunc
@@ -149,11 +162,10 @@ func New(ctx context.Context, opts Options) (*Executor, error) {
 	e := &Executor{
 		opts: opts, log: opts.Logger, store: store, drivers: drivers,
 		gate: newGate(opts.Admission), residents: newGate(Admission{Concurrent: maxResidents}),
-		instances: newInstances(), expiry: newExpiry(), live: newLive(), pooled: make(chan struct{}),
-		poolSources: map[pool.Class]string{},
+		instances: newInstances(), expiry: newExpiry(), tiers: newTiers(), live: newLive(), pooled: make(chan struct{}),
 	}
 	e.counters.lost.Store(int64(store.Recovered().Lost))
-	e.snapshots, err = snapshot.Open(filepath.Join(opts.DataDir, "snapshots"), snapshot.Options{Logger: opts.Logger, Cold: opts.Cold})
+	e.snapshots, err = snapshot.Open(filepath.Join(opts.DataDir, "snapshots"), snapshot.Options{Logger: opts.Logger, Cold: opts.Tiers.Cold, Forget: e.forgetState})
 	if err != nil {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		defer cancel()
@@ -171,10 +183,12 @@ func New(ctx context.Context, opts Options) (*Executor, error) {
 	}
 	e.probes = newProbes(e.ctx, opts.Drivers, &probeCache{store: store, log: opts.Logger})
 	e.images = newImages(drivers)
-	e.pool = e.newPool()
+	e.pool = pool.New(poolSource{e}, pool.Options{Logger: opts.Logger})
 	e.probes.begin()
 	e.tasks.Go(e.startPools)
 	e.tasks.Go(e.keepTime)
+	e.tasks.Go(e.forgetOtherStates)
+	e.tasks.Go(e.keepTiers)
 	return e, nil
 }
 
@@ -187,6 +201,7 @@ func (o Options) withDefaults() Options {
 		o.MaxInstances = 512
 	}
 	o.Cache = o.Cache.withDefaults()
+	o.Tiers = o.Tiers.withDefaults()
 	o.Admission = o.Admission.withDefaults(o.Default.Resources.MemoryMB)
 	return o
 }

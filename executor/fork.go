@@ -36,6 +36,7 @@ func (e *Executor) Fork(ctx context.Context, req faas.ForkRequest) ([]faas.Forke
 	fork.branch = nil // a fork is a line of its own
 	out := make([]faas.Forked, len(variants))
 	beside(len(variants), func(i int) {
+		out[i].PauseMS = milliseconds(from.pause)
 		x, err := e.createFrom(ctx, variants[i], &fork)
 		if err != nil {
 			out[i].Err = err
@@ -87,16 +88,10 @@ func beside(n int, f func(i int)) {
 	group.Wait()
 }
 
-// ExecutedFork is what became of one variant of ExecuteFork.
-type ExecutedFork struct {
-	Result *faas.Result
-	Err    error
-}
-
 // ExecuteFork runs commands beside each other, each in a copy of one state: an
 // instance, snapshot, branch or execution, which is saved once for all. A
 // request without a mode has mode branched.
-func (e *Executor) ExecuteFork(ctx context.Context, project, from string, requests []faas.Request) ([]ExecutedFork, error) {
+func (e *Executor) ExecuteFork(ctx context.Context, project, from string, requests []faas.Request) ([]faas.ForkedExecution, error) {
 	if len(requests) < 1 || len(requests) > maxForks {
 		return nil, faas.InvalidField("variants", "%d commands, 1 to %d are possible", len(requests), maxForks)
 	}
@@ -107,9 +102,10 @@ func (e *Executor) ExecuteFork(ctx context.Context, project, from string, reques
 	defer o.release()
 	fork := *o
 	fork.branch, fork.done = nil, nil
-	out := make([]ExecutedFork, len(requests))
+	out := make([]faas.ForkedExecution, len(requests))
 	var group sync.WaitGroup
 	for i, req := range requests {
+		out[i].PauseMS = milliseconds(o.pause)
 		req.Project, req.SnapshotID, req.BranchFrom = orDefault(project), o.manifest.ID, ""
 		if req.Mode == "" {
 			req.Mode = faas.ModeBranched

@@ -112,7 +112,6 @@ func (e *Executor) StopInstance(ctx context.Context, project, id string) (*faas.
 	x.mu.Lock()
 	x.sandbox = nil
 	x.mu.Unlock()
-	e.countInstances()
 	e.reaper.destroy(s)
 	e.dropHidden(p.State, p.Base)
 	return x.view(), nil
@@ -166,11 +165,6 @@ func (e *Executor) startAgain(ctx context.Context, x *instance) error {
 		}
 		w.origin = &origin{manifest: m}
 	}
-	held, err := e.gate.hold(req.Resources.MemoryMB)
-	if err != nil {
-		return err
-	}
-	defer held()
 	candidates, err := e.candidatesFor(ctx, req, faas.Resources{}, w.origin)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"strings"
+	"time"
 
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/driver"
@@ -15,6 +16,7 @@ type origin struct {
 	manifest *snapshot.Manifest
 	branch   *faas.Branch // that it is the head of, when the caller named that
 	done     func()
+	pause    time.Duration // how long its source stood still for it
 }
 
 // release says that nothing more is made of the origin.
@@ -128,11 +130,13 @@ func (e *Executor) ofInstance(ctx context.Context, project, id string) (*origin,
 	}
 	m := e.manifestOf(record, p)
 	m.Hidden = true
-	saved, _, err := e.saveInstance(ctx, x, s, m, faas.SnapshotAuto)
+	saved, pause, err := e.saveInstance(ctx, x, s, m, faas.SnapshotAuto)
 	if err != nil {
 		return nil, err
 	}
-	return e.pinned(saved), nil
+	o := e.pinned(saved)
+	o.pause = pause
+	return o, nil
 }
 
 // pinned keeps a hidden state until the origin is released.

@@ -19,10 +19,10 @@ import (
 // on. The request's image, runtime, limits and network are the instance's.
 func (e *Executor) ExecInstance(ctx context.Context, project, id string, req faas.Request) (*faas.Result, error) {
 	project = orDefault(project)
-	if err := e.residents.enter(ctx, demand{}); err != nil {
+	if err := e.residents.enter(ctx); err != nil {
 		return nil, err
 	}
-	defer e.residents.leave(demand{}, 0, false)
+	defer e.residents.leave(0, false)
 	inst, err := e.lookUp(ctx, project, id)
 	if err != nil {
 		return nil, err
@@ -78,10 +78,10 @@ func (e *Executor) execResident(ctx context.Context, x *execution, s *pool.Sandb
 // processes and ports. The client is not f's to close, and what f starts ends
 // with the instance.
 func (e *Executor) Guest(ctx context.Context, project, id string, f func(*guest.Client) error) error {
-	if err := e.residents.enter(ctx, demand{}); err != nil {
+	if err := e.residents.enter(ctx); err != nil {
 		return err
 	}
-	defer e.residents.leave(demand{}, 0, false)
+	defer e.residents.leave(0, false)
 	x, err := e.lookUp(ctx, orDefault(project), id)
 	if err != nil {
 		return err

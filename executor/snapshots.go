@@ -39,9 +39,33 @@ func (e *Executor) Snapshot(ctx context.Context, project, instanceID string, req
 	if err := e.moveOn(x, saved.ID); err != nil {
 		e.log.Error("what an instance was last saved as could not be recorded", "instance", x.id, "snapshot", saved.ID, "error", err)
 	}
-	out := snapshotView(saved)
+	out := e.snapshotView(saved)
 	out.PauseMS = milliseconds(pause)
 	return out, nil
+}
+
+// SnapshotImage saves an image as it is: what starts from the snapshot is as if
+// it had been made of the image. An empty runtime is faas.RuntimeAuto.
+func (e *Executor) SnapshotImage(ctx context.Context, project, image string, runtime faas.Runtime, req faas.SnapshotRequest) (*faas.Snapshot, error) {
+	if err := checkSnapshotRequest(&req); err != nil {
+		return nil, err
+	}
+	if req.Kind == faas.SnapshotFull {
+		return nil, faas.InvalidField("kind", "an image has files and no processes: fs is what there is of it")
+	}
+	req.Kind = faas.SnapshotFS
+	// Whatever happens to this process, the source does not stay.
+	made, err := e.CreateInstance(ctx, faas.InstanceRequest{Project: project, Image: image, Runtime: runtime, TTL: snapshotTimeout})
+	if err != nil {
+		return nil, err
+	}
+	saved, err := e.Snapshot(ctx, project, made.ID, req)
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), destroyTimeout*(reapAttempts+1))
+	defer cancel()
+	if deleteErr := e.DeleteInstance(after, project, made.ID); deleteErr != nil {
+		e.log.Error("the source of an image's snapshot is left until its time is over", "instance", made.ID, "error", deleteErr)
+	}
+	return saved, err
 }
 
 func checkSnapshotRequest(req *faas.SnapshotRequest) error {
@@ -143,6 +167,9 @@ func (e *Executor) saveState(ctx context.Context, s *pool.Sandbox, m snapshot.Ma
 	}
 	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
 	defer cancel()
+	if err := e.roomFor(ctx, m.Project, base); err != nil {
+		return nil, 0, err
+	}
 	draft, err := e.snapshots.BeginOn(m, base)
 	if err != nil {
 		return nil, 0, err
@@ -152,11 +179,14 @@ func (e *Executor) saveState(ctx context.Context, s *pool.Sandbox, m snapshot.Ma
 		return nil, 0, errors.Join(err, draft.Abort())
 	}
 	draft.Manifest.Requires, draft.Manifest.Driver = saved.Requires, saved.Data
+	draft.Covers(saved.Covers)
 	committed, err := draft.Commit(ctx)
 	if err != nil {
+		e.forgetState(&draft.Manifest)
 		return nil, 0, err
 	}
 	e.counters.snapshots.Add(1)
+	e.tiers.added(committed.SizeBytes)
 	return committed, saved.Pause, nil
 }
 
@@ -182,13 +212,15 @@ func (e *Executor) capture(ctx context.Context, s *pool.Sandbox, source driver.S
 	return saved, err
 }
 
-func snapshotView(m *snapshot.Manifest) *faas.Snapshot {
-	return &faas.Snapshot{
+func (e *Executor) snapshotView(m *snapshot.Manifest) *faas.Snapshot {
+	s := &faas.Snapshot{
 		ID: m.ID, Project: m.Project, Name: m.Name, Description: m.Description, Labels: m.Labels,
 		Kind: m.Kind, Runtime: m.Runtime, ParentID: m.ParentID, InstanceID: m.InstanceID,
 		Image: m.Image, ImageDigest: m.ImageDigest, Resources: m.Spec.Resources, CreatedAt: m.CreatedAt,
-		SizeBytes: m.SizeBytes, MemoryBytes: m.MemoryBytes,
+		SizeBytes: m.SizeBytes, MemoryBytes: m.MemoryBytes, Depth: len(m.Layers),
 	}
+	e.placeSnapshot(s)
+	return s
 }
 
 // SnapshotInfo returns one snapshot.
@@ -197,7 +229,7 @@ func (e *Executor) SnapshotInfo(_ context.Context, project, id string) (*faas.Sn
 	if err != nil {
 		return nil, err
 	}
-	return snapshotView(m), nil
+	return e.snapshotView(m), nil
 }
 
 // Snapshots lists a project's snapshots, newest first, and the cursor of the
@@ -216,7 +248,7 @@ func (e *Executor) Snapshots(_ context.Context, project string, filter faas.Snap
 		if len(list) == limit {
 			return list, list[limit-1].ID, nil
 		}
-		list = append(list, *snapshotView(found[i]))
+		list = append(list, *e.snapshotView(found[i]))
 	}
 	return list, "", nil
 }
@@ -262,5 +294,5 @@ func (e *Executor) AnnotateSnapshot(_ context.Context, project, id string, name,
 	if err != nil {
 		return nil, err
 	}
-	return snapshotView(m), nil
+	return e.snapshotView(m), nil
 }

@@ -154,10 +154,27 @@ func TestBranchesAndMerge(t *testing.T) {
 	if _, err := e.CreateBranch(t.Context(), "", "left", trunk.ID); !errors.Is(err, faas.ErrConflict) {
 		t.Errorf("a name that is taken: %v", err)
 	}
-	// Every sandbox has an identity of its own in /run and /etc: union refuses.
-	merged, err := e.MergeBranches(t.Context(), "", []string{"left", "right"}, faas.MergeUnion, faas.SnapshotRequest{})
-	if !errors.Is(err, faas.ErrConflict) || merged == nil || len(merged.Conflicts) == 0 || merged.Snapshot != nil {
+	// Every sandbox has an identity of its own in /run and /etc: no conflict.
+	if merged, err := e.MergeBranches(t.Context(), "", []string{"left", "right"}, faas.MergeUnion, faas.SnapshotRequest{}); err != nil || len(merged.Conflicts) > 0 {
 		t.Errorf("union: %+v, %v", merged, err)
+	}
+	for _, name := range []string{"left", "right"} {
+		y := create(t, e, faas.InstanceRequest{From: name})
+		put(t, e, y.ID, "/base", "of "+name)
+		save(t, e, y.ID, faas.SnapshotRequest{Kind: faas.SnapshotFS})
+	}
+	merged, err := e.MergeBranches(t.Context(), "", []string{"left", "right"}, faas.MergeUnion, faas.SnapshotRequest{})
+	if !errors.Is(err, faas.ErrConflict) || merged == nil || merged.Snapshot != nil ||
+		len(merged.Conflicts) != 1 || merged.Conflicts[0].Path != "/base" || !slices.Equal(merged.Conflicts[0].Branches, []string{"left", "right"}) {
+		t.Errorf("union: %+v, %v", merged, err)
+	}
+	merged, err = e.MergeBranches(t.Context(), "", []string{"left", "right"}, faas.MergeIntersection, faas.SnapshotRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	both := create(t, e, faas.InstanceRequest{From: merged.Snapshot.ID})
+	if got := get(t, m, e, both.ID, "/base") + get(t, m, e, both.ID, "/left"); got != "base" {
+		t.Errorf("intersection: %q", got)
 	}
 	merged, err = e.MergeBranches(t.Context(), "", []string{"left", "right"}, faas.MergeLatest, faas.SnapshotRequest{Name: "both"})
 	if err != nil {
@@ -167,7 +184,7 @@ func TestBranchesAndMerge(t *testing.T) {
 		t.Errorf("merged %+v", merged.Snapshot)
 	}
 	z := create(t, e, faas.InstanceRequest{From: merged.Snapshot.ID})
-	for path, want := range map[string]string{"/left": "left", "/right": "right", "/base": "base", "/gone": ""} {
+	for path, want := range map[string]string{"/left": "left", "/right": "right", "/base": "of right", "/gone": ""} {
 		if got := get(t, m, e, z.ID, path); got != want {
 			t.Errorf("%s: %q, want %q", path, got, want)
 		}

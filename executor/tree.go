@@ -29,7 +29,7 @@ func (e *Executor) SnapshotTree(ctx context.Context, project, id string) ([]*faa
 	nodes := map[string]*faas.SnapshotNode{}
 	all := e.snapshots.List(project, nil)
 	for _, m := range all {
-		nodes[m.ID] = &faas.SnapshotNode{Snapshot: *snapshotView(m)}
+		nodes[m.ID] = &faas.SnapshotNode{Snapshot: *e.snapshotView(m)}
 	}
 	for _, b := range branches {
 		if n := nodes[b.Head]; n != nil {
@@ -78,15 +78,6 @@ func (e *Executor) RemoveSnapshot(ctx context.Context, project, id string, casca
 		}
 	}
 	return removed, err
-}
-
-// VerifySnapshot reads all that a snapshot holds and compares it with the
-// digests of its cold copy, which it makes when there is none.
-func (e *Executor) VerifySnapshot(ctx context.Context, project, id string) ([]snapshot.Problem, error) {
-	if _, err := e.visible(orDefault(project), id); err != nil {
-		return nil, err
-	}
-	return e.snapshots.Verify(ctx, orDefault(project), id)
 }
 
 // SnapshotDiff lists how a snapshot's files differ from those of another or,

@@ -79,10 +79,20 @@ func (x *index) pieces(f func(e *entry, p piece) error) error {
 	return nil
 }
 
+// bytes is how much data the files hold.
+func (x *index) bytes() int64 {
+	var total int64
+	x.pieces(func(_ *entry, p piece) error { total += p.Size; return nil }) //nolint:errcheck // the function returns none
+	return total
+}
+
 // pack stores the files below dir and returns their entries and the bytes
 // that were not stored already.
-func pack(ctx context.Context, store *chunk.Store, dir string) ([]entry, int64, error) {
-	p := &packer{store: store, links: map[inode]string{}}
+func pack(ctx context.Context, store *chunk.Store, dir string, done progress) ([]entry, int64, error) {
+	if done == nil {
+		done = func(int64, bool) {}
+	}
+	p := &packer{store: store, links: map[inode]string{}, done: done}
 	err := filepath.WalkDir(dir, func(file string, _ fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -101,6 +111,7 @@ type packer struct {
 	entries []entry
 	links   map[inode]string
 	stored  int64
+	done    progress
 }
 
 func (p *packer) add(ctx context.Context, file, rel string) error {
@@ -173,6 +184,7 @@ func (p *packer) content(ctx context.Context, file string, size int64) ([]extent
 				return nil, err
 			}
 			p.stored += stored
+			p.done(int64(len(b)), false)
 			ext.Pieces = append(ext.Pieces, piece{ref, int64(len(b))})
 		}
 		list = append(list, ext)
@@ -203,11 +215,14 @@ func readXattrs(file string) (map[string][]byte, error) {
 // unpack writes the entries below the empty directory dir. It trusts nothing:
 // a path leads through directories that this very call made, and through
 // nothing else.
-func unpack(ctx context.Context, store *chunk.Store, entries []entry, dir string) error {
+func unpack(ctx context.Context, store *chunk.Store, entries []entry, dir string, done progress) error {
 	if len(entries) > maxEntries {
 		return faas.Errorf(faas.KindFailedPrecondition, "the index lists %d files; at most %d are possible", len(entries), maxEntries)
 	}
-	u := &unpacker{store: store, dir: dir, made: map[string]uint32{}}
+	if done == nil {
+		done = func(int64, bool) {}
+	}
+	u := &unpacker{store: store, dir: dir, made: map[string]uint32{}, done: done}
 	for i := range entries {
 		if err := u.entry(ctx, &entries[i]); err != nil {
 			return fmt.Errorf("unpack %q: %w", entries[i].Path, err)
@@ -228,6 +243,7 @@ type unpacker struct {
 	store *chunk.Store
 	dir   string
 	made  map[string]uint32 // path → file type
+	done  progress
 }
 
 func (u *unpacker) entry(ctx context.Context, e *entry) error {
@@ -327,6 +343,7 @@ func (u *unpacker) content(ctx context.Context, f *os.File, e *entry) error {
 				return err
 			}
 			offset += p.Size
+			u.done(p.Size, false)
 		}
 	}
 	return nil

@@ -45,9 +45,9 @@ func TestEvictedSnapshotsComeBackAsTheyWere(t *testing.T) {
 			child := commitFiles(t, s, parent.ID, map[string]string{"a": "2"}, "m")
 			before := describe(t, s.path(parent.ID)+"/"+partFS)
 			for _, m := range []*Manifest{parent, child} {
-				_, err := s.Archive(t.Context(), "p", m.ID)
+				_, err := s.Archive(t.Context(), m.ID)
 				must(t, err)
-				_, err = s.Evict("p", m.ID)
+				_, err = s.Evict(m.ID)
 				must(t, err)
 			}
 			if _, err := s.Acquire("p", child.ID, "sbx"); !errors.Is(err, faas.ErrFailedPrecondition) {
@@ -71,7 +71,7 @@ func TestEvictedSnapshotsComeBackAsTheyWere(t *testing.T) {
 			if got := listing(t, l.Layers)["/a"]; got != "2" {
 				t.Errorf("/a is %q", got)
 			}
-			if _, err := s.Evict("p", parent.ID); !errors.Is(err, faas.ErrConflict) {
+			if _, err := s.Evict(parent.ID); !errors.Is(err, faas.ErrConflict) {
 				t.Errorf("evict while in use: %v", err)
 			}
 			for _, m := range []*Manifest{parent, child} {
@@ -107,14 +107,14 @@ func TestVerifyFindsEveryDamage(t *testing.T) {
 			eachPiece(t, cold, func(p string) { must(t, os.Remove(p)) })
 		}},
 		{"cold index gone", "cold", func(t *testing.T, _ *Store, m *Manifest, cold string) {
-			must(t, os.Remove(filepath.Join(cold, indexBlobs, m.ID)))
+			must(t, os.Remove(one(t, filepath.Join(cold, "store-*", indexBlobs, m.ID))))
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			cold := t.TempDir()
 			s := openCold(t, t.TempDir(), cold, nil)
 			m := commitFiles(t, s, "", map[string]string{"a": "1"}, strings.Repeat("page", 1<<18))
-			_, err := s.Archive(t.Context(), "p", m.ID)
+			_, err := s.Archive(t.Context(), m.ID)
 			must(t, err)
 			tc.damage(t, s, m, cold)
 			problems, err := s.Verify(t.Context(), "p", m.ID)
@@ -126,9 +126,20 @@ func TestVerifyFindsEveryDamage(t *testing.T) {
 	}
 }
 
+// one returns the only path that a pattern matches.
+func one(t *testing.T, pattern string) string {
+	t.Helper()
+	found, err := filepath.Glob(pattern)
+	must(t, err)
+	if len(found) != 1 {
+		t.Fatalf("%s matches %v", pattern, found)
+	}
+	return found[0]
+}
+
 func eachPiece(t *testing.T, cold string, do func(path string)) {
 	t.Helper()
-	must(t, filepath.WalkDir(filepath.Join(cold, "chunks"), func(p string, e fs.DirEntry, err error) error {
+	must(t, filepath.WalkDir(one(t, filepath.Join(cold, "store-*", "chunks")), func(p string, e fs.DirEntry, err error) error {
 		if err == nil && !e.IsDir() {
 			do(p)
 		}
@@ -144,7 +155,7 @@ func TestCollectColdKeepsWhatIsNeeded(t *testing.T) {
 	kept := commitFiles(t, s, "", map[string]string{"a": "1"}, shared)
 	gone := commitFiles(t, s, "", map[string]string{"a": "other"}, shared)
 	for _, m := range []*Manifest{kept, gone} {
-		_, err := s.Archive(t.Context(), "p", m.ID)
+		_, err := s.Archive(t.Context(), m.ID)
 		must(t, err)
 	}
 	_, err := s.Remove("p", gone.ID, false)
@@ -187,7 +198,7 @@ func TestUnpackRefusesHostileEntries(t *testing.T) {
 		"piece not stored": {root, {Path: "a", Mode: 0o100644, Size: 1, Extents: []extent{{0, []piece{{"00", 1}}}}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := unpack(t.Context(), store, entries, t.TempDir()); err == nil {
+			if err := unpack(t.Context(), store, entries, t.TempDir(), nil); err == nil {
 				t.Error("unpacked")
 			}
 		})

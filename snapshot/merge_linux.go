@@ -19,7 +19,8 @@ import (
 // Merge writes into the empty directory to the overlay layer that, on top of
 // base, is the three-way merge of the branches. Base and branches are stacks
 // of layers, topmost first; the branches come oldest first. The conflicts are
-// returned in every case; under Union they are why nothing was written.
+// returned in every case; under Union they are why nothing was written. What
+// says who a sandbox is (its machine id, /run/faas) is left as base has it.
 func Merge(ctx context.Context, base []string, branches [][]string, strategy Strategy, to string) ([]Conflict, error) {
 	if !slices.Contains([]Strategy{Union, Intersection, Latest}, strategy) {
 		return nil, faas.InvalidField("merge_strategy", "%q is none of union, intersection, latest", strategy)
@@ -30,12 +31,19 @@ func Merge(ctx context.Context, base []string, branches [][]string, strategy Str
 		if deltas[i], err = compare(ctx, base, b); err != nil {
 			return nil, fmt.Errorf("merge: compare branch %d: %w", i, err)
 		}
+		maps.DeleteFunc(deltas[i], func(p string, _ difference) bool { return identityPath(p) })
 	}
 	result, conflicts, err := combine(deltas, strategy)
 	if err != nil || strategy == Union && len(conflicts) > 0 {
 		return conflicts, err
 	}
 	return conflicts, writeLayer(ctx, base, result, to)
+}
+
+// identityPath says whether a path holds who one sandbox is. Every sandbox
+// differs in those and is given its own at a restore, so a merge keeps base's.
+func identityPath(p string) bool {
+	return p == "/etc/machine-id" || p == "/run/faas" || strings.HasPrefix(p, "/run/faas/")
 }
 
 // combine decides for every path that a branch changed.
@@ -159,6 +167,8 @@ func writeLayer(ctx context.Context, base []string, changes map[string]differenc
 			return fmt.Errorf("merge: write %s: %w", p, err)
 		}
 	}
+	// The layer's root is the directory / of what lies on it.
+	w.made = append([]string{to, root.file}, w.made...)
 	return w.copyDirAttributes()
 }
 

@@ -16,10 +16,16 @@ import (
 // set; without, it refuses with KindConflict while there are any. It returns
 // the ids that it removed. Files in use stay until their leases end.
 func (s *Store) Remove(project, id string, cascade bool) ([]string, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	release, err := s.exclusive()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	if _, err := s.get(project, id); err != nil {
 		return nil, err
+	}
+	if err := s.reload(s.loaded); err != nil { // others' children count
+		return nil, storeError("remove snapshot "+id, err)
 	}
 	family := s.descendants(id)
 	if len(family) > 0 && !cascade {
@@ -42,11 +48,14 @@ func (s *Store) Remove(project, id string, cascade bool) ([]string, error) {
 
 // Drop removes a hidden snapshot, whatever descends from it.
 func (s *Store) Drop(id string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	m := s.byID[id]
-	if m == nil || !m.Hidden {
-		return nil
+	release, err := s.exclusive()
+	if err != nil {
+		return err
+	}
+	defer release()
+	m, err := s.readManifest(id)
+	if err != nil || !m.Hidden || s.removed(id) {
+		return ignoreMissing(err)
 	}
 	if err := s.discard(id); err != nil {
 		return storeError("remove snapshot "+id, err)
@@ -83,31 +92,60 @@ func (s *Store) discard(id string) error {
 		return err
 	}
 	delete(s.byID, id)
+	return s.reap(layers...)
+}
+
+// reap takes the files of those removed snapshots out of sight that nobody
+// uses. The caller holds the store; what is taken goes when it lets go.
+func (s *Store) reap(ids ...string) error {
+	var idle []string
+	for _, id := range ids {
+		if s.removed(id) && !s.leased(id) {
+			idle = append(idle, id)
+		}
+	}
+	if len(idle) == 0 {
+		return nil
+	}
+	if err := s.reload(s.loaded); err != nil {
+		return err
+	}
+	if len(s.damaged) > 0 {
+		// One of those may lie on it: nobody can tell.
+		s.log.Warn("removed snapshots keep their files while a manifest cannot be read", "snapshots", len(idle))
+		return nil
+	}
+	needed := s.layersInUse()
 	var errs []error
-	for _, layer := range layers {
-		errs = append(errs, s.reap(layer))
+	for _, id := range idle {
+		if !needed[id] {
+			errs = append(errs, s.takeAway(id))
+		}
 	}
 	return errors.Join(errs...)
 }
 
-// needed says whether a snapshot's files are among another's layers.
-func (s *Store) needed(id string) bool {
+// layersInUse names the snapshots whose files are among the layers of one that
+// is seen.
+func (s *Store) layersInUse() map[string]bool {
+	used := map[string]bool{}
 	for _, m := range s.byID {
-		if m.ID != id && slices.Contains(m.Layers, id) {
-			return true
+		for _, layer := range m.Layers {
+			used[layer] = true
 		}
 	}
-	return false
+	return used
 }
 
-// reap removes the files of a removed snapshot that nobody uses.
-func (s *Store) reap(id string) error {
-	if !s.removed(id) || s.leased(id) || s.needed(id) {
-		return nil
+func (s *Store) takeAway(id string) error {
+	m, err := s.readManifest(id)
+	if err != nil {
+		m = nil
 	}
 	trash := filepath.Join(s.dir, dirTrash, id)
 	if err := os.Rename(s.path(id), trash); err != nil {
 		return ignoreMissing(err)
 	}
-	return errors.Join(ignoreMissing(os.Remove(filepath.Join(s.dir, dirLeases, id))), removeAll(trash))
+	s.doomed = append(s.doomed, reaped{trash, m})
+	return ignoreMissing(os.Remove(filepath.Join(s.dir, dirLeases, id)))
 }

@@ -29,6 +29,8 @@ const (
 	dirTrash     = "trash"     // renamed here, then removed at leisure
 	fileManifest = "manifest.json"
 	fileRemoved  = "removed" // beside the manifest: nobody sees the snapshot any more
+	fileLock     = "lock"    // held for every change, see exclusive
+	fileIdentity = "id"      // of this store, among those that share a cold tier
 	partFS       = "fs"
 	partMemory   = "memory"
 )
@@ -37,13 +39,24 @@ const (
 type Store struct {
 	dir   string
 	log   *slog.Logger
-	owner *os.File // locked while this process lives
-	name  string   // the owner's
-	cold  *chunk.Store
+	owner *os.File     // locked while this process lives
+	name  string       // the owner's
+	gate  *os.File     // the store's lock
+	cold  *chunk.Store // nil: there is no cold tier
+	// naming names pieces as the cold tier would, and keeps nothing.
+	naming *chunk.Store
+	opts   Options
 
 	mu     sync.RWMutex
 	byID   map[string]*Manifest // committed and not removed
+	stamps map[string]stamp     // of their manifests when they were read
 	loaded time.Time            // the directory's when byID was read
+	// damaged are the snapshots whose manifests cannot be read.
+	damaged map[string]error
+	doomed  []reaped // out of sight, to be removed once the lock is free
+
+	movesMu sync.Mutex
+	moves   map[string]Move
 }
 
 // Open opens or makes a store and removes what dead processes left aside.
@@ -56,13 +69,13 @@ func Open(dir string, opts Options) (*Store, error) {
 			return nil, fmt.Errorf("open snapshot store: %w", err)
 		}
 	}
-	s := &Store{dir: dir, log: opts.Logger, cold: opts.Cold, name: faas.NewID("own"), byID: map[string]*Manifest{}}
+	s := &Store{dir: dir, log: opts.Logger, opts: opts, name: faas.NewID("own"), byID: map[string]*Manifest{}, moves: map[string]Move{}}
 	owner, err := lockOwner(filepath.Join(dir, dirOwners, s.name))
 	if err != nil {
 		return nil, fmt.Errorf("open snapshot store: %w", err)
 	}
 	s.owner = owner
-	if err := errors.Join(s.sweepStaging(), s.sweepTrash(), s.Reload()); err != nil {
+	if err := errors.Join(s.sweepStaging(), s.sweepTrash(), s.openCold(), s.Reload()); err != nil {
 		return nil, errors.Join(fmt.Errorf("open snapshot store: %w", err), s.Close())
 	}
 	return s, nil
@@ -70,8 +83,7 @@ func Open(dir string, opts Options) (*Store, error) {
 
 // Close gives up the ownership of unfinished drafts.
 func (s *Store) Close() error {
-	err := os.Remove(s.owner.Name())
-	return errors.Join(err, s.owner.Close())
+	return errors.Join(os.Remove(s.owner.Name()), s.owner.Close())
 }
 
 func lockOwner(path string) (*os.File, error) {
@@ -152,23 +164,41 @@ func (s *Store) Reload() error {
 	if err != nil {
 		return err
 	}
+	return s.reload(dir.ModTime())
+}
+
+// reload reads the manifests that have changed; the caller holds mu.
+func (s *Store) reload(now time.Time) error {
 	entries, err := os.ReadDir(filepath.Join(s.dir, dirSnapshots))
 	if err != nil {
 		return err
 	}
-	found := make(map[string]*Manifest, len(entries))
+	found, stamps, damaged := make(map[string]*Manifest, len(entries)), make(map[string]stamp, len(entries)), map[string]error{}
 	for _, e := range entries {
-		if !faas.ValidID(faas.PrefixSnapshot, e.Name()) || s.removed(e.Name()) {
+		id := e.Name()
+		if !faas.ValidID(faas.PrefixSnapshot, id) {
 			continue
 		}
-		m, err := s.readManifest(e.Name())
+		at, err := s.stampOf(id)
+		if errors.Is(err, fs.ErrNotExist) && !s.exists(id) {
+			continue // it went meanwhile
+		}
+		m := s.byID[id]
+		if err == nil && (m == nil || s.stamps[id] != at) {
+			m, err = s.readManifest(id)
+		}
 		if err != nil {
-			s.log.Error("a snapshot's manifest cannot be read; the snapshot is left as it is", "snapshot", e.Name(), "error", err)
+			if s.damaged[id] == nil {
+				s.log.Error("a snapshot's manifest cannot be read; the snapshot is left as it is", "snapshot", id, "error", err)
+			}
+			damaged[id] = err
 			continue
 		}
-		found[m.ID] = m
+		if !s.removed(id) {
+			found[id], stamps[id] = m, at
+		}
 	}
-	s.byID, s.loaded = found, dir.ModTime()
+	s.byID, s.stamps, s.damaged, s.loaded = found, stamps, damaged, now
 	return nil
 }
 
@@ -255,40 +285,67 @@ func (d *Draft) Commit(ctx context.Context) (*Manifest, error) {
 	return m, nil
 }
 
-func (d *Draft) commit(ctx context.Context) (*Manifest, error) {
+// finish makes all of the draft durable where it is, its manifest included.
+func (d *Draft) finish(ctx context.Context) error {
 	size, err := syncTree(ctx, d.dir)
 	if err != nil {
+		return err
+	}
+	d.Manifest.SizeBytes = size
+	if d.Manifest.MemoryBytes, err = treeSize(d.Memory()); err != nil {
+		return err
+	}
+	return writeDurably(filepath.Join(d.dir, fileManifest), d.Manifest)
+}
+
+// Covers says that the draft's own layer repeats all that the topmost n of
+// those below it say, which are left out then.
+func (d *Draft) Covers(n int) {
+	if n > 0 {
+		d.Manifest.Layers = append(d.Manifest.Layers[:1:1], d.Manifest.Layers[min(1+n, len(d.Manifest.Layers)):]...)
+	}
+}
+
+func (d *Draft) commit(ctx context.Context) (*Manifest, error) {
+	if err := d.finish(ctx); err != nil {
 		return nil, err
 	}
 	m := d.Manifest
-	m.SizeBytes = size
-	if m.MemoryBytes, err = treeSize(d.Memory()); err != nil {
-		return nil, err
-	}
-	if err := writeDurably(filepath.Join(d.dir, fileManifest), m); err != nil {
-		return nil, err
-	}
 	// Held across the rename, so that a parent cannot be removed between the
 	// look at it and the child's appearance.
 	s := d.store
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if m.ParentID != "" && (s.byID[m.ParentID] == nil || s.removed(m.ParentID)) {
-		return nil, faas.Errorf(faas.KindConflict, "its parent %s was removed meanwhile", m.ParentID)
-	}
-	for _, layer := range m.Layers[1:] {
-		if _, err := os.Stat(s.path(layer)); err != nil {
-			return nil, faas.Errorf(faas.KindConflict, "the layer %s that it lies on was removed meanwhile: %w", layer, err)
-		}
-	}
-	if err := os.Rename(d.dir, s.path(m.ID)); err != nil {
+	release, err := s.exclusive()
+	if err != nil {
 		return nil, err
 	}
-	if err := syncDir(filepath.Join(s.dir, dirSnapshots)); err != nil {
-		return nil, errors.Join(err, s.discard(m.ID))
+	defer release()
+	if m.ParentID != "" {
+		if _, err := s.get(m.Project, m.ParentID); err != nil {
+			return nil, faas.Errorf(faas.KindConflict, "its parent %s was removed meanwhile", m.ParentID)
+		}
 	}
-	s.byID[m.ID] = &m
-	return clone(&m), nil
+	for _, layer := range m.Layers[1:] {
+		if !s.exists(layer) {
+			return nil, faas.Errorf(faas.KindConflict, "the layer %s that it lies on was removed meanwhile", layer)
+		}
+	}
+	if err := s.place(d.dir, m.ID); err != nil {
+		return nil, err
+	}
+	committed, err := s.get(m.Project, m.ID)
+	return clone(committed), err
+}
+
+// place renames a finished directory to where snapshots are seen; the caller
+// holds the store.
+func (s *Store) place(dir, id string) error {
+	if err := os.Rename(dir, s.path(id)); err != nil {
+		return err
+	}
+	if err := syncDir(filepath.Join(s.dir, dirSnapshots)); err != nil {
+		return errors.Join(err, s.discard(id))
+	}
+	return nil
 }
 
 // Abort removes a draft.
@@ -305,25 +362,31 @@ func (s *Store) Get(project, id string) (*Manifest, error) {
 	return clone(m), nil
 }
 
-// get finds a snapshot, also one that another process has just made or
-// removed; the caller holds mu.
+// get finds a snapshot as it is now: another process may have made, changed
+// or removed it. The caller holds mu.
 func (s *Store) get(project, id string) (*Manifest, error) {
 	if !faas.ValidID(faas.PrefixSnapshot, id) {
 		return nil, noSnapshot(id)
 	}
-	m := s.byID[id]
-	if m == nil || m.Project != project {
-		found, err := s.readManifest(id)
-		if err != nil || found.Project != project {
-			return nil, noSnapshot(id)
-		}
-		m = found
-	}
-	if s.removed(id) {
+	at, err := s.stampOf(id)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && s.removed(id) {
 		delete(s.byID, id)
 		return nil, noSnapshot(id)
 	}
-	s.byID[id] = m
+	m := s.byID[id]
+	if err == nil && (m == nil || s.stamps[id] != at) {
+		m, err = s.readManifest(id)
+	}
+	if err != nil {
+		if m = s.byID[id]; m == nil || m.Project != project {
+			return nil, noSnapshot(id)
+		}
+		return nil, &faas.Error{Kind: faas.KindFailedPrecondition, Op: "snapshot " + id, Detail: "its manifest cannot be read", Err: err}
+	}
+	if m.Project != project {
+		return nil, noSnapshot(id)
+	}
+	s.byID[id], s.stamps[id] = m, at
 	return m, nil
 }
 
@@ -361,8 +424,11 @@ func (s *Store) list(match func(*Manifest) bool) []*Manifest {
 
 // Annotate changes what may change on a snapshot.
 func (s *Store) Annotate(project, id string, change func(*Annotations)) (*Manifest, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	release, err := s.exclusive()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	m, err := s.get(project, id)
 	if err != nil {
 		return nil, err
@@ -372,7 +438,6 @@ func (s *Store) Annotate(project, id string, change func(*Annotations)) (*Manife
 	if err := writeDurably(filepath.Join(s.path(id), fileManifest), changed); err != nil {
 		return nil, storeError("annotate snapshot "+id, err)
 	}
-	s.byID[id] = changed
 	return clone(changed), nil
 }
 

@@ -42,6 +42,9 @@ func (*Draft) FS() string { return "" }
 // Memory is empty.
 func (*Draft) Memory() string { return "" }
 
+// Covers does nothing.
+func (*Draft) Covers(int) {}
+
 // Commit fails.
 func (*Draft) Commit(context.Context) (*Manifest, error) { return nil, errLinuxOnly }
 
@@ -93,6 +96,30 @@ func (s *Store) Warm(_ context.Context, project, id string) error {
 	_, err := s.Get(project, id)
 	return err
 }
+
+// VerifyOwn finds nothing.
+func (*Store) VerifyOwn(context.Context, string) ([]Problem, error) { return nil, errLinuxOnly }
+
+// Archive fails.
+func (*Store) Archive(context.Context, string) (int64, error) { return 0, errLinuxOnly }
+
+// Evict fails.
+func (*Store) Evict(string) (int64, error) { return 0, errLinuxOnly }
+
+// CollectCold fails.
+func (*Store) CollectCold(context.Context) (int64, error) { return 0, errLinuxOnly }
+
+// Compact fails.
+func (*Store) Compact(context.Context, string, string) (bool, error) { return false, errLinuxOnly }
+
+// Holdings is empty.
+func (*Store) Holdings() ([]Holding, error) { return nil, nil }
+
+// Damaged is empty.
+func (*Store) Damaged() map[string]error { return nil }
+
+// Tier says that nothing is anywhere.
+func (*Store) Tier(string) Placement { return Placement{} }
 
 // Verify finds nothing.
 func (s *Store) Verify(_ context.Context, project, id string) ([]Problem, error) {

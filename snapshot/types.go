@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"log/slog"
+	"time"
 
 	"github.com/faas-platform/faas/snapshot/chunk"
 )
@@ -51,13 +52,57 @@ type Conflict struct {
 // Problem is something wrong with a snapshot's bytes.
 type Problem struct {
 	SnapshotID string `json:"snapshot_id"`
-	Tier       string `json:"tier"`           // hot or cold
+	Tier       string `json:"tier"`           // TierHot or TierCold
 	Path       string `json:"path,omitempty"` // of the file that is concerned
 	Detail     string `json:"detail"`
+}
+
+// The tiers, as a Problem names them.
+const (
+	TierHot  = "hot"
+	TierCold = "cold"
+)
+
+// Placement says where a snapshot's own bytes are.
+type Placement struct {
+	Hot  bool // where a restore takes them from
+	Cold bool // there is a cold copy
+	// Archived is true when its digests are known: beside the cold copy, or
+	// written down where there is no cold tier.
+	Archived bool
+	// StoredBytes is what the cold copy took that no earlier one had stored.
+	StoredBytes int64
+	Move        *Move // under way between the tiers, by this process
+}
+
+// Phases of a Move.
+const (
+	PhaseArchive = "archive"
+	PhaseFetch   = "fetch"
+)
+
+// Move is bytes on their way between the tiers.
+type Move struct {
+	Phase string `json:"phase"` // PhaseArchive or PhaseFetch
+	Done  int64  `json:"done_bytes"`
+	Total int64  `json:"total_bytes"`
+}
+
+// Holding is a snapshot with what it takes of the disk.
+type Holding struct {
+	Manifest *Manifest
+	Placement
+	Leased bool
+	Used   time.Time // when it was last leased, or made
+	// Removed ones are kept for those that lie on them.
+	Removed bool
 }
 
 // Options configures a Store.
 type Options struct {
 	Logger *slog.Logger // nil: discard
 	Cold   *chunk.Store // nil: snapshots are only hot
+	// Forget is told, outside every lock, of each snapshot whose files are
+	// gone for good; nil: nobody is.
+	Forget func(*Manifest)
 }

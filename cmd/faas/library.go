@@ -27,6 +27,10 @@ func library(ctx context.Context, cfg *config.Loaded, wanted faas.Runtime) (*exe
 	}
 	opts := executorOptions(cfg)
 	opts.Logger, opts.Pools = log, nil // warm sandboxes are for those who stay
+	var err error
+	if opts.Tiers, err = tiers(cfg, log); err != nil {
+		return nil, nil, err
+	}
 	opts.Drivers = drivers(cfg, log, wanted)
 	engine, err := executor.New(ctx, opts)
 	if err != nil {

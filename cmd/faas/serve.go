@@ -20,6 +20,8 @@ import (
 	"github.com/faas-platform/faas/internal/config"
 	"github.com/faas-platform/faas/internal/gateway"
 	"github.com/faas-platform/faas/internal/meta"
+	"github.com/faas-platform/faas/internal/quota"
+	"github.com/faas-platform/faas/internal/usage"
 )
 
 type serveCommand struct {
@@ -78,6 +80,9 @@ func serve(cfg *config.Loaded) error {
 	}
 	opts := executorOptions(cfg)
 	opts.Logger = log
+	if opts.Tiers, err = tiers(cfg, log); err != nil {
+		return err
+	}
 	opts.Drivers = drivers(cfg, log, faas.RuntimeAuto)
 	engine, err := executor.New(context.Background(), opts)
 	if err != nil {
@@ -88,13 +93,15 @@ func serve(cfg *config.Loaded) error {
 
 // serveWith serves until a signal or an error of the listener, then drains.
 func serveWith(cfg *config.Loaded, log *slog.Logger, listener net.Listener, engine *executor.Executor, accounts *meta.Accounts, authenticator *auth.Authenticator, signals <-chan os.Signal) error {
+	meter := usage.NewMeter(accounts, log)
 	gate, err := gateway.New(gateway.Options{
 		Executor: engine, Auth: authenticator, Audit: audit.New(accounts, log), Version: version, Logger: log,
+		Usage: meter, Quota: quota.New(executionsSince(accounts)), Resources: executorOptions(cfg).Default.Resources,
 		AllowedHosts: cfg.Server.AllowedHosts, AllowedOrigins: cfg.Server.AllowedOrigins,
 		MaxBodyBytes: cfg.Server.MaxBodyMB << 20, Counters: counters(engine),
 	})
 	if err != nil {
-		return errors.Join(err, engine.Close(context.Background()))
+		return errors.Join(err, engine.Close(context.Background()), meter.Close())
 	}
 	server := gate.Server()
 	failed := make(chan error, 1)
@@ -110,7 +117,7 @@ func serveWith(cfg *config.Loaded, log *slog.Logger, listener net.Listener, engi
 		err = nil
 		log.Info("shutting down; once more ends what still runs", "signal", s.String(), "drain_timeout", time.Duration(cfg.Server.DrainTimeout).String())
 	}
-	return errors.Join(err, shutdown(cfg, log, server, gate, engine, signals))
+	return errors.Join(err, shutdown(cfg, log, server, gate, engine, signals), meter.Close())
 }
 
 // shutdown lets running requests end, for as long as the configuration allows
@@ -162,6 +169,17 @@ func authentication(cfg *config.Loaded, log *slog.Logger, accounts *meta.Account
 		log.Info("the key in the key file is an admin of this server", "file", cfg.API.KeyFile)
 	}
 	return auth.New(accounts), nil
+}
+
+// executionsSince counts what a key did before this process took over.
+func executionsSince(accounts *meta.Accounts) func(context.Context, string, time.Time) (int64, error) {
+	return func(ctx context.Context, keyID string, since time.Time) (n int64, err error) {
+		records, err := accounts.Usage(ctx, usage.Filter{KeyID: keyID, Since: since})
+		for _, r := range records {
+			n += r.Executions
+		}
+		return n, err
+	}
 }
 
 func counters(engine *executor.Executor) func() *api.ExecutorMetrics {

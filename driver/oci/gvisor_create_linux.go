@@ -56,15 +56,20 @@ func (g *GVisor) make(ctx context.Context, r *record, build func(*gvisorSandbox)
 	}
 	s := g.newSandbox(r)
 	if err := build(s); err != nil {
-		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
-		defer cancel()
-		if undoErr := s.Destroy(undo); undoErr != nil {
-			g.log.Error("a sandbox that could not be created was not removed fully; a later sweep will",
-				"sandbox", spec.ID, "error", undoErr)
-		}
+		g.undo(ctx, s)
 		return nil, createError(ctx, spec, err)
 	}
 	return s, nil
+}
+
+// undo removes a sandbox that did not come to be.
+func (g *GVisor) undo(ctx context.Context, s *gvisorSandbox) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	if err := s.Destroy(ctx); err != nil {
+		g.log.Error("a sandbox that could not be created was not removed fully; a later sweep will",
+			"sandbox", s.id, "error", err)
+	}
 }
 
 // build makes everything of a sandbox whose record is on disk, with layers
@@ -79,6 +84,9 @@ func (g *GVisor) build(ctx context.Context, s *gvisorSandbox, above []string) er
 	}
 	if err := s.configure(ctx, environment(from.root, s.spec())); err != nil {
 		return fmt.Errorf("the agent does not answer: %w: runsc says: %s", err, complaint(g.work.Path(s.id)))
+	}
+	if err := s.limitCPU(); err != nil {
+		return err
 	}
 	// The agent has read it; commands never see it.
 	if err := os.Remove(filepath.Join(s.channel.dir, "secret")); err != nil {
@@ -109,18 +117,26 @@ func (g *GVisor) begun(ctx context.Context, s *gvisorSandbox, from *beginning) e
 	if err := g.furnish(s, ns, from.memory == ""); err != nil {
 		return err
 	}
-	if err := s.group.Create(gvisorLimits(spec.Resources)); err != nil {
+	starting := gvisorLimits(spec.Resources)
+	starting.CPUCores = 0 // see limitCPU
+	if err := s.group.Create(starting); err != nil {
 		return err
 	}
 	if _, err := s.channel.listen(ctx); err != nil {
 		return fmt.Errorf("listen for the agent: %w", err)
 	}
-	if err := g.start(ctx, s, *from); err != nil {
+	if err := g.start(ctx, s, *from); err != nil || from.ahead {
 		return err
 	}
+	return g.running(ctx, s)
+}
+
+// running takes a sandbox over whose agent runs, or will in a moment.
+func (g *GVisor) running(ctx context.Context, s *gvisorSandbox) error {
 	if err := g.adopt(s); err != nil {
 		return err
 	}
+	spec := s.spec()
 	if err := s.limitProcesses(ctx, spec.Resources.PIDs); err != nil {
 		return fmt.Errorf("limit the number of processes: %w: runsc says: %s", err, complaint(g.work.Path(s.id)))
 	}
@@ -152,6 +168,13 @@ func (g *GVisor) furnish(s *gvisorSandbox, ns *os.File, withSecret bool) error {
 		return err
 	}
 	return g.writeBundle(s, dir, ns)
+}
+
+// limitCPU is called before anything but the agent runs inside. Until then
+// gVisor starts on as many processors as it finds: a quota would have its
+// threads use it up in the first part of a period and wait out the rest.
+func (s *gvisorSandbox) limitCPU() error {
+	return s.group.SetLimits(gvisorLimits(s.spec().Resources))
 }
 
 func gvisorLimits(r faas.Resources) cgroup.Limits {

@@ -46,6 +46,7 @@ type GVisor struct {
 	closed    bool
 	sandboxes map[string]*gvisorSandbox
 	busy      map[string]bool // ids that a Create is at work on
+	ahead     map[string]*aheadSandbox
 	watchers  sync.WaitGroup
 }
 
@@ -58,7 +59,7 @@ const longestID = 36
 // nothing and changes nothing that sandboxes of earlier processes use. What
 // this machine cannot do is told by Probe, not here.
 func NewGVisor(opts GVisorOptions) (*GVisor, error) {
-	g := &GVisor{opts: opts, log: opts.Logger, images: opts.Images, sandboxes: map[string]*gvisorSandbox{}, busy: map[string]bool{}}
+	g := &GVisor{opts: opts, log: opts.Logger, images: opts.Images, sandboxes: map[string]*gvisorSandbox{}, busy: map[string]bool{}, ahead: map[string]*aheadSandbox{}}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
@@ -229,7 +230,7 @@ func (g *GVisor) begin(id string) error {
 	switch {
 	case g.closed:
 		return gvisorClosed()
-	case exists || g.busy[id]:
+	case exists || g.busy[id] || g.ahead[id] != nil:
 		return &faas.Error{Kind: faas.KindConflict, Op: "create sandbox", Field: "id", Detail: "there is a sandbox " + id + " already"}
 	}
 	g.busy[id] = true
@@ -268,7 +269,8 @@ func (g *GVisor) forget(id string) {
 	delete(g.sandboxes, id)
 }
 
-// Close stops watching; sandboxes live on and can be recovered.
+// Close stops watching; sandboxes live on and can be recovered. What was made
+// ahead is removed.
 func (g *GVisor) Close() error {
 	g.mu.Lock()
 	if g.closed {
@@ -281,7 +283,7 @@ func (g *GVisor) Close() error {
 		known = append(known, s)
 	}
 	g.mu.Unlock()
-	var errs []error
+	errs := []error{g.discardAll()}
 	for _, s := range known {
 		s.channel.close()
 		errs = append(errs, s.process.Close())

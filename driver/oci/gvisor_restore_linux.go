@@ -33,15 +33,11 @@ func (g *GVisor) Restore(ctx context.Context, from driver.State, spec faas.Spec,
 	if err := data.fits(from, spec); err != nil {
 		return nil, err
 	}
-	r := &record{ID: spec.ID, Launcher: launcherRunsc, CreatedAt: time.Now().UTC(), Spec: spec, Secret: newSecret(), Layer: gvisorLayer}
 	if from.Kind == faas.SnapshotFull {
-		// The restored agent knows the secrets of its source until told others.
-		r.Secret, r.Proof, r.Layers, r.Held = data.Secret, data.Proof, from.Layers, data.Held
+		return g.restoreMemory(ctx, from, data, spec, prepare)
 	}
+	r := &record{ID: spec.ID, Launcher: launcherRunsc, CreatedAt: time.Now().UTC(), Spec: spec, Secret: newSecret(), Layer: gvisorLayer}
 	return g.make(ctx, r, func(s *gvisorSandbox) error {
-		if from.Kind == faas.SnapshotFull {
-			return g.restoreAll(ctx, s, from, data, prepare)
-		}
 		if err := g.build(ctx, s, from.Layers); err != nil {
 			return err
 		}
@@ -103,21 +99,57 @@ func (g *GVisor) CheckRestore(ctx context.Context, from driver.State) error {
 	return checkMachine(from.Requires)
 }
 
-// restoreAll restores files, memory and processes.
-func (g *GVisor) restoreAll(ctx context.Context, s *gvisorSandbox, from driver.State, data gvisorSaved, prepare func(context.Context, driver.Sandbox) error) error {
+// restoreMemory restores files, memory and processes, into what was made ahead
+// for it if that is there.
+func (g *GVisor) restoreMemory(ctx context.Context, from driver.State, data gvisorSaved, spec faas.Spec, prepare func(context.Context, driver.Sandbox) error) (driver.Sandbox, error) {
+	if a := g.take(spec.ID); a != nil {
+		if a.fits(from, spec) {
+			defer g.finish(spec.ID)
+			if err := g.fill(ctx, a, spec, data, prepare); err != nil {
+				g.undo(ctx, a.s)
+				return nil, createError(ctx, spec, err)
+			}
+			return a.s, nil
+		}
+		err := a.s.Destroy(ctx)
+		g.finish(spec.ID)
+		if err != nil {
+			return nil, err
+		}
+	}
+	return g.make(ctx, savedRecord(from, data, spec), func(s *gvisorSandbox) error {
+		start, err := g.savedBeginning(from, data)
+		if err != nil {
+			return err
+		}
+		if err := g.begun(ctx, s, &start); err != nil {
+			return err
+		}
+		return s.awaken(ctx, data, prepare)
+	})
+}
+
+// savedRecord describes a sandbox restored with memory. Its agent knows the
+// secrets of its source until told others.
+func savedRecord(from driver.State, data gvisorSaved, spec faas.Spec) *record {
+	return &record{ID: spec.ID, Launcher: launcherRunsc, CreatedAt: time.Now().UTC(), Spec: spec, Layer: gvisorLayer,
+		Secret: data.Secret, Proof: data.Proof, Layers: from.Layers, Held: data.Held, Agent: from.Requires.Agent}
+}
+
+// savedBeginning leaves out the layers that the saved kernel's own holds too:
+// it goes on with the files below that it had open.
+func (g *GVisor) savedBeginning(from driver.State, data gvisorSaved) (beginning, error) {
 	agent, err := agentOf(g.opts.Dir, g.shift, from.Requires.Agent)
-	if err != nil {
-		return err
-	}
-	if err := s.update(func(r *record) { r.Agent = from.Requires.Agent }); err != nil {
-		return err
-	}
-	// The layers that the saved kernel's own holds too stay out: it goes on
-	// with the files below that it had open.
-	if err := g.begun(ctx, s, &beginning{agent: agent, above: from.Layers[data.Held:], memory: from.Memory}); err != nil {
-		return err
-	}
+	return beginning{agent: agent, above: from.Layers[data.Held:], memory: from.Memory}, err
+}
+
+// awaken gives a restored agent its new secret, has the caller prepare the
+// sandbox, and then wakes the rest.
+func (s *gvisorSandbox) awaken(ctx context.Context, data gvisorSaved, prepare func(context.Context, driver.Sandbox) error) error {
 	if err := s.rotateSecret(ctx); err != nil {
+		return err
+	}
+	if err := s.limitCPU(); err != nil {
 		return err
 	}
 	if err := prepare(ctx, s); err != nil {

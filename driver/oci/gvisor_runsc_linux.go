@@ -66,6 +66,7 @@ type beginning struct {
 	agent  string   // layer
 	above  []string // layers above the agent's and the image's, topmost first
 	memory string   // directory of a checkpoint; empty: the agent starts anew
+	ahead  bool     // do all but start or restore
 }
 
 // start runs the sandbox and leaves it to itself.
@@ -73,12 +74,15 @@ func (g *GVisor) start(ctx context.Context, s *gvisorSandbox, from beginning) er
 	dir := g.work.Path(s.id)
 	pidFile := filepath.Join(dir, "pid")
 	args := append([]string{"-c", waitForGo, "sh", g.program}, g.flags(s)...)
-	if from.memory == "" {
-		args = append(args, "run")
-	} else {
-		args = append(args, "restore", "--image-path", from.memory)
+	switch {
+	case from.ahead:
+		args = append(args, "create")
+	case from.memory == "":
+		args = append(args, "run", "--detach")
+	default:
+		args = append(args, "restore", "--image-path", from.memory, "--background", "--detach")
 	}
-	args = append(args, "--detach", "--pid-file", pidFile, "--bundle", dir, containerName)
+	args = append(args, "--pid-file", pidFile, "--bundle", dir, containerName)
 	out, err := os.OpenFile(filepath.Join(dir, "runsc.out"), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err

@@ -28,7 +28,8 @@ type gvisorSaved struct {
 	ReadOnly bool   `json:"read_only"`
 	DiskMB   int64  `json:"disk_mb"`
 	// Held is how many of the state's layers, from the top, are in the memory
-	// of gVisor's kernel: it has one writable layer, which grows.
+	// of gVisor's kernel: its one writable layer, which grows and covers those
+	// of the states before.
 	Held int `json:"held"`
 }
 
@@ -76,13 +77,19 @@ func (s *gvisorSandbox) Snapshot(ctx context.Context, kind faas.SnapshotKind, fi
 // whileStill calls f while the sandbox's processes stand still, and says for
 // how long they did.
 func (s *gvisorSandbox) whileStill(ctx context.Context, f func() error) (time.Duration, error) {
-	started := time.Now()
-	if err := s.still(ctx); err != nil {
+	if err := s.update(func(r *record) { r.Still = true }); err != nil {
 		return 0, err
 	}
+	started := time.Now()
+	if err := s.still(ctx); err != nil {
+		return 0, err // whoever recovers the sandbox looks whether it stands still
+	}
 	err := f()
-	err = errors.Join(err, s.goOn(ctx))
-	return time.Since(started), err
+	if going := s.goOn(ctx); going != nil {
+		return 0, errors.Join(err, going)
+	}
+	pause := time.Since(started)
+	return pause, errors.Join(err, s.update(func(r *record) { r.Still = false }))
 }
 
 // heldLayers are those of the state that the sandbox was restored from that
@@ -99,13 +106,14 @@ func (s *gvisorSandbox) describe(ctx context.Context, saved driver.Saved, kind f
 	r := s.record
 	s.mu.Unlock()
 	data := gvisorSaved{ReadOnly: r.Spec.ReadOnly, DiskMB: r.Spec.Resources.DiskMB}
+	saved.Covers = r.Held
 	if kind == faas.SnapshotFull {
 		version, err := s.driver.version(ctx)
 		if err != nil {
 			return saved, snapshotError("snapshot sandbox "+s.id, err)
 		}
 		data.Secret, data.Proof, data.Stopped, data.Runsc = r.Secret, s.channel.proof, stopped, version
-		data.Held = 1 + r.Held
+		data.Held = 1
 		saved.Requires.Architecture, saved.Requires.Kernel = runtime.GOARCH, kernelRelease()
 		saved.Requires.Tool, saved.Requires.Agent = version, r.Agent
 		if saved.Requires.CPUFeatures, err = cpuFeatures(); err != nil {

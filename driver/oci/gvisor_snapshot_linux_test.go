@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/driver"
 	"github.com/faas-platform/faas/guest"
+	"github.com/faas-platform/faas/network"
 	"github.com/faas-platform/faas/snapshot"
 )
 
@@ -220,12 +222,12 @@ func TestGVisorSnapshotCutOff(t *testing.T) {
 			b.sh("setsid sh -c 'while :; do date +%s%N > /now; sleep 0.05; done' </dev/null >/dev/null 2>&1 & while [ ! -s /now ]; do sleep 0.05; done")
 			b.client.Close()
 			ctx := t.Context()
-			var err error
-			switch when {
-			case "before", "after":
-				err = b.update(func(r *record) { r.Still = true })
-			default:
+			err := b.update(func(r *record) { r.Still = true })
+			if err == nil && when != "before" {
 				err = b.still(ctx)
+			}
+			if err == nil && when == "after" {
+				err = b.goOn(ctx)
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -300,6 +302,106 @@ E
 	}
 }
 
+// TestGVisorNodeRandomNumbers sees the agent renew what OpenSSL keeps in a
+// Node's memory.
+func TestGVisorNodeRandomNumbers(t *testing.T) {
+	if _, err := exec.LookPath("node"); err != nil {
+		t.Skip("SKIP gvisor node: node is not installed")
+	}
+	g := gvisorHere(t)
+	b := newGVisorBox(t, g, func(s *faas.Spec) { s.Resources.MemoryMB = 512 })
+	b.sh(`mkfifo /ask /answer; cat > /draw.js <<'E'
+const fs = require('fs'), crypto = require('crypto')
+crypto.randomBytes(8)
+for (;;) { fs.readFileSync('/ask'); fs.writeFileSync('/answer', crypto.randomBytes(16).toString('hex')) }
+E
+		setsid node /draw.js </dev/null >/dev/null 2>/err &`)
+	const draw = "echo > /ask; cat /answer"
+	b.sh(draw)
+	from, _ := b.save(faas.SnapshotFull)
+	seen := map[string]bool{b.sh(draw): true}
+	for range 2 {
+		s, err := g.Restore(t.Context(), from, gvisorTestSpec(func(s *faas.Spec) { s.Resources.MemoryMB = 512 }),
+			func(ctx context.Context, s driver.Sandbox) error {
+				client := guest.NewClient(s.Dial, guest.Options{Secret: s.Channel().Secret, Multiplex: true})
+				defer client.Close()
+				out, err := client.Configure(ctx, guest.Configuration{Entropy: newSecret(), Reseed: true})
+				t.Logf("%+v", out)
+				return err
+			})
+		if err != nil {
+			t.Fatal(err)
+		}
+		drawn := boxed(t, s).sh(draw)
+		if seen[drawn] {
+			t.Errorf("%s was drawn twice", drawn)
+		}
+		seen[drawn] = true
+	}
+}
+
+// TestGVisorEgressAfterRestore connects a copy by its own policy.
+func TestGVisorEgressAfterRestore(t *testing.T) {
+	m, _ := newMachine(t)
+	g := gvisorHere(t)
+	err := m.Do(func() (err error) {
+		g.opts.Network, err = network.New(network.Options{Installation: "gvtest", DNS: []netip.Addr{m.World.Neighbour.Addr()}})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reach := func(b *gvisorBox) (got [2]int) {
+		for i, address := range []netip.AddrPort{m.World.Server, m.World.Neighbour} {
+			exit, err := b.client.Run(t.Context(), guest.Command{Args: []string{"bash", "-c",
+				fmt.Sprintf("exec 3<>/dev/tcp/%s/%d", address.Addr(), address.Port())}}, nil, io.Discard, io.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got[i] = exit.Code
+		}
+		return got
+	}
+	connected := func(s *faas.Spec) {
+		s.Network = faas.NetworkPolicy{Mode: faas.NetworkEgress, Allow: []string{m.World.Server.Addr().String()}}
+	}
+	sources := []*gvisorBox{newGVisorBox(t, g), newGVisorBox(t, g, connected)}
+	for i, b := range sources {
+		from, _ := b.save(faas.SnapshotFull)
+		if got := reach(g.restoreTest(t, from, gvisorTestSpec(connected))); got != [2]int{0, 1} {
+			t.Errorf("source %d, connected copy: %v", i, got)
+		}
+		if got := reach(g.restoreTest(t, from, gvisorTestSpec())); got != [2]int{1, 1} {
+			t.Errorf("source %d, copy without a network: %v", i, got)
+		}
+	}
+	if got := reach(sources[1]); got != [2]int{0, 1} {
+		t.Errorf("the source afterwards: %v", got)
+	}
+}
+
+// TestGVisorSnapshotWithStrayConnections saves while a process inside holds
+// connections to the host that are none of the agent's.
+func TestGVisorSnapshotWithStrayConnections(t *testing.T) {
+	if _, err := exec.LookPath("python3"); err != nil {
+		t.Skip("SKIP gvisor python: python3 is not installed")
+	}
+	g := gvisorHere(t)
+	b := newGVisorBox(t, g)
+	b.sh(`cat > /stray.py <<'E'
+import socket, time
+held = []
+for _ in range(40):
+    s = socket.socket(socket.AF_UNIX); s.connect('` + channelDir + "/" + hostSocket + `'); s.send(b'x'); held.append(s)
+open('/ready', 'w').close()
+time.sleep(1000)
+E
+		setsid python3 /stray.py </dev/null >/dev/null 2>/err & while [ ! -e /ready ] && [ ! -s /err ]; do sleep 0.05; done; cat /err`)
+	from, _ := b.save(faas.SnapshotFull)
+	b.sh("true")
+	g.restoreTest(t, from, gvisorTestSpec()).sh("true")
+}
+
 // TestGVisorRestoreRefused names what a saved memory cannot become.
 func TestGVisorRestoreRefused(t *testing.T) {
 	g := gvisorHere(t)
@@ -328,103 +430,54 @@ func TestGVisorRestoreRefused(t *testing.T) {
 	}
 }
 
-// BenchmarkGVisorSnapshot measures a sandbox with a Python of some 100 MB where
-// it is installed, each step from its call to its return, beside the runsc
-// program doing the same to the same sandbox.
-func BenchmarkGVisorSnapshot(b *testing.B) {
-	for _, size := range []string{"small", "python"} {
-		b.Run(size, func(b *testing.B) {
-			g := gvisorHere(b)
-			x := newGVisorBox(b, g, func(s *faas.Spec) { s.Resources.MemoryMB = 1024 })
-			if size == "python" {
-				if _, err := exec.LookPath("python3"); err != nil {
-					b.Skip("SKIP gvisor python: python3 is not installed")
-				}
-				x.sh(`setsid python3 -c 'import time
-d = {i: str(i) * 4 for i in range(800000)}
-open("/ready", "w").close()
-while True: time.sleep(0.01)' </dev/null >/dev/null 2>&1 & while [ ! -e /ready ]; do sleep 0.05; done`)
-			}
-			sum := map[string]time.Duration{}
-			for b.Loop() {
-				x.benchSnapshot(g, sum)
-			}
-			for step, total := range sum {
-				b.ReportMetric(float64(total.Microseconds())/1000/float64(b.N), step+"-ms")
-			}
-		})
-	}
-}
+// TestGVisorRestoreAhead restores into what was made before, and removes what
+// was not used.
+func TestGVisorRestoreAhead(t *testing.T) {
+	g := gvisorHere(t)
+	b := newGVisorBox(t, g)
+	b.sh("echo saved > /data; setsid sh -c 'while :; do date +%s%N > /now; sleep 0.05; done' </dev/null >/dev/null 2>&1 & while [ ! -s /now ]; do sleep 0.05; done")
+	from, _ := b.save(faas.SnapshotFull)
+	none := func(context.Context, driver.Sandbox) error { return nil }
 
-func (b *gvisorBox) benchSnapshot(g *GVisor, sum map[string]time.Duration) {
-	timed := func(step string, f func() error) {
-		b.t.Helper()
-		start := time.Now()
-		if err := f(); err != nil {
-			b.t.Fatal(step, err)
-		}
-		sum[step] += time.Since(start)
+	used := gvisorTestSpec(func(s *faas.Spec) { s.Resources.MemoryMB = 200 })
+	if _, err := g.RestoreAhead(t.Context(), from, used); err != nil {
+		t.Fatal(err)
 	}
-	var from driver.State
-	timed("save", func() error {
-		var pause time.Duration
-		from, pause = b.save(faas.SnapshotFull)
-		sum["pause"] += pause
-		return nil
-	})
-	bare := b.t.TempDir()
-	b.channel.suspend()
-	timed("runsc-checkpoint", func() error {
-		args := append(g.flags(b.gvisorSandbox), "checkpoint", "--leave-running", "--image-path", bare, containerName)
-		return exec.Command(g.program, args...).Run()
-	})
-	if err := b.channel.resume(); err != nil {
-		b.t.Fatal(err)
+	if removed, err := g.Sweep(t.Context(), nil); err != nil || len(removed) > 0 {
+		t.Errorf("a sweep removed %v, %v", removed, err)
 	}
-	spec := b.spec()
-	spec.ID = faas.NewID("sbx")
-	var s driver.Sandbox
-	timed("restore-and-exec", func() (err error) {
-		s, err = g.Restore(b.t.Context(), from, spec, func(context.Context, driver.Sandbox) error { return nil })
-		if err != nil {
-			return err
-		}
-		client := guest.NewClient(s.Dial, guest.Options{Secret: s.Channel().Secret, Multiplex: true})
-		defer client.Close()
-		_, err = client.Run(b.t.Context(), guest.Command{Args: []string{"true"}}, nil, io.Discard, io.Discard)
-		return err
-	})
-	if stats, err := s.Stats(b.t.Context()); err == nil {
-		sum["copy-MiB-as"] += time.Duration(stats.MemoryBytes>>20) * time.Millisecond
+	if _, err := g.Create(t.Context(), used); faas.KindOf(err) != faas.KindConflict {
+		t.Errorf("the id was given again: %v", err)
 	}
-	timed("destroy", func() error { return s.Destroy(b.t.Context()) })
-	b.bareRestore(g, from, func(start func() error) { timed("runsc-restore", start) })
-}
+	used.Resources.MemoryMB, used.Resources.PIDs = 300, 77
+	s, err := g.Restore(t.Context(), from, used, none)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := boxed(t, s)
+	if got := c.sh("cat /data; hostname"); got != "saved\n"+used.ID {
+		t.Errorf("restored: %q", got)
+	}
+	c.sh("a=$(cat /now); i=0; while [ $i -lt 100 ]; do [ \"$(cat /now)\" != \"$a\" ] && exit 0; sleep 0.05; i=$((i+1)); done; exit 1")
+	c.sh("grep -q . /proc/net/dev && ping -c1 -W2 127.0.0.1 >/dev/null 2>&1 || grep -q '^ *lo:' /proc/net/dev")
 
-// bareRestore has the runsc program restore what the driver would, with
-// everything that it needs made before.
-func (b *gvisorBox) bareRestore(g *GVisor, from driver.State, timed func(func() error)) {
-	ctx := b.t.Context()
-	data, err := readGVisorSaved(from)
+	unfit, wasted := gvisorTestSpec(), gvisorTestSpec()
+	if _, err := g.RestoreAhead(t.Context(), from, unfit); err != nil {
+		t.Fatal(err)
+	}
+	other, _ := b.save(faas.SnapshotFull)
+	if s, err = g.Restore(t.Context(), other, unfit, none); err != nil {
+		t.Fatal(err)
+	}
+	boxed(t, s).sh("cat /data")
+	discard, err := g.RestoreAhead(t.Context(), from, wasted)
 	if err != nil {
-		b.t.Fatal(err)
+		t.Fatal(err)
 	}
-	spec := b.spec()
-	spec.ID = faas.NewID("sbx")
-	r := &record{ID: spec.ID, Launcher: launcherRunsc, Spec: spec, Secret: data.Secret, Proof: data.Proof}
-	if err := g.work.Create(r); err != nil {
-		b.t.Fatal(err)
+	if err := discard(t.Context()); err != nil {
+		t.Error(err)
 	}
-	s := g.newSandbox(r)
-	root, err := g.images.Acquire(ctx, spec.Image)
-	if err == nil {
-		err = errors.Join(g.furnish(s, nil, false), s.group.Create(gvisorLimits(spec.Resources)))
-	}
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	timed(func() error { return g.start(ctx, s, beginning{root: root, agent: g.agent.Dir, memory: from.Memory}) })
-	if err := errors.Join(s.Destroy(ctx), root.Release()); err != nil {
-		b.t.Fatal(err)
+	if _, err := os.Stat(g.work.Path(wasted.ID)); !errors.Is(err, os.ErrNotExist) || g.tree.Group(wasted.ID).Exists() {
+		t.Errorf("after discarding: %v", err)
 	}
 }

@@ -26,12 +26,9 @@ type insideProcess struct {
 }
 
 // still stops every process inside, in gVisor's kernel: they do not notice.
-// The record says so first: who takes the sandbox over after a crash lets it
-// go on.
+// The record has said so before: who takes the sandbox over after a crash lets
+// it go on.
 func (s *gvisorSandbox) still(ctx context.Context) error {
-	if err := s.update(func(r *record) { r.Still = true }); err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stillTimeout)
 	defer cancel()
 	if err := s.call(ctx, "containerManager.Pause", nil, nil); err != nil {
@@ -47,7 +44,7 @@ func (s *gvisorSandbox) goOn(ctx context.Context) error {
 	if err := s.call(ctx, "containerManager.Resume", nil, nil); err != nil {
 		return fmt.Errorf("let the sandbox go on: %w", err)
 	}
-	return s.update(func(r *record) { r.Still = false })
+	return nil
 }
 
 // wake lets a sandbox go on that may stand still, with stop signals waiting
@@ -60,7 +57,7 @@ func (s *gvisorSandbox) wake(ctx context.Context) error {
 	}
 	running, stopped := strings.Count(stacks, "kernel.(*Task).run("), strings.Count(stacks, "kernel.(*Task).doStop(")
 	if running == 0 || stopped < running {
-		return s.update(func(r *record) { r.Still = false })
+		return nil
 	}
 	list, err := s.processList(ctx)
 	if err == nil {
@@ -75,7 +72,10 @@ func (s *gvisorSandbox) recoverStill(ctx context.Context) error {
 	defer cancel()
 	s.saving.Lock()
 	defer s.saving.Unlock()
-	return s.wake(ctx)
+	if err := s.wake(ctx); err != nil {
+		return err
+	}
+	return s.update(func(r *record) { r.Still = false })
 }
 
 // awake lists the processes, other than the agent, that no signal has stopped,

@@ -54,7 +54,7 @@ func (g *GVisor) abandoned(id string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	_, known := g.sandboxes[id]
-	return !known && !g.busy[id]
+	return !known && !g.busy[id] && g.ahead[id] == nil
 }
 
 // remove ends every process of a sandbox (all are in its control group from

@@ -229,13 +229,16 @@ type Shown struct {
 	Help     string `json:"help,omitempty"`
 }
 
-// Show lists every setting with its value and where that came from. The API
-// key is not shown.
+// secrets are settings whose values are not shown.
+var secrets = []string{"api.key", "snapshots.s3_secret_key"}
+
+// Show lists every setting with its value and where that came from. Secrets
+// are not shown.
 func (l *Loaded) Show() []Shown {
 	var all []Shown
 	for _, s := range l.settings() {
 		value := s.field.Interface()
-		if s.key == "api.key" && l.API.Key != "" {
+		if text, ok := value.(string); ok && text != "" && slices.Contains(secrets, s.key) {
 			value = "(set, not shown)"
 		}
 		if list, ok := value.([]string); ok && list == nil {

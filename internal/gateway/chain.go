@@ -15,6 +15,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/api"
 	"github.com/faas-platform/faas/internal/audit"
@@ -25,6 +28,7 @@ import (
 type caller struct {
 	requestID string
 	identity  auth.Identity
+	area      string // of the API: the operation's first tag
 	answer    *statusRecorder
 }
 
@@ -252,6 +256,7 @@ func (g *Gateway) authenticate(next http.Handler) http.Handler {
 // recognise finds the caller's identity, and refuses one that may not do what
 // the method says.
 func (g *Gateway) recognise(c *caller, r *http.Request) error {
+	plain := ticketIn(r)
 	if g.opts.Auth == nil {
 		c.identity = auth.Identity{KeyID: "none", Project: faas.DefaultProject, Role: auth.RoleAdmin}
 		return nil
@@ -259,17 +264,46 @@ func (g *Gateway) recognise(c *caller, r *http.Request) error {
 	if slices.Contains(open, r.URL.Path) {
 		return nil
 	}
-	key, err := keyOf(r)
+	var err error
+	if plain != "" {
+		c.identity, err = g.redeem(r, plain)
+	} else {
+		var key string
+		if key, err = keyOf(r); err == nil {
+			c.identity, err = g.opts.Auth.Authenticate(r.Context(), key, remoteAddr(r))
+		}
+	}
 	if err != nil {
 		return err
 	}
-	if c.identity, err = g.opts.Auth.Authenticate(r.Context(), key, remoteAddr(r)); err != nil {
+	if err := g.opts.Quota.Request(c.identity); err != nil {
 		return err
 	}
-	if changes(r.Method) {
+	if changes(r.Method) && r.URL.Path != api.PathTickets { // a ticket gives no more than its key
 		return requireUser(r.Context())
 	}
 	return nil
+}
+
+// scoped refuses keys whose scopes do not cover the operation.
+func (g *Gateway) scoped(ctx huma.Context, next func(huma.Context)) {
+	op := ctx.Operation()
+	if c := callerOf(ctx.Context()); c != nil && len(op.Tags) > 0 && op.Tags[0] != serverArea {
+		c.area = op.Tags[0]
+		if !c.identity.InScope(c.area, changes(op.Method)) {
+			r, w := humago.Unwrap(ctx)
+			g.fail(w, r, outOfScope(c.area))
+			return
+		}
+	}
+	next(ctx)
+}
+
+// serverArea is the area of what every key may ask.
+const serverArea = "server"
+
+func outOfScope(area string) error {
+	return &faas.Error{Kind: faas.KindPermissionDenied, Detail: "the key's scopes do not cover this: it needs " + area, Remedy: "use a key with that scope"}
 }
 
 // remoteAddr returns the address that a request comes from.

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math"
 	"path"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -61,20 +62,27 @@ var executeFields = map[string]field{
 	"checkpoint_id":  (*execution).snapshot,
 	"branch_from":    text(func(e *execution) *string { return &e.req.BranchFrom }),
 	"allow_degraded": (*execution).allowDegraded,
+	"entropy":        oneOf([]faas.Entropy{faas.EntropyReport, faas.EntropyStrict}, func(e *execution) *faas.Entropy { return &e.req.Entropy }),
 	"labels":         (*execution).labels,
 }
+
+// Fields of routes that run a command in what is there already.
+var (
+	execFields         = fieldNames(bodyFields(reflect.TypeFor[api.ExecRequest]()))
+	snapshotExecFields = fieldNames(bodyFields(reflect.TypeFor[api.SnapshotExecRequest]()))
+)
 
 var modes = []faas.Mode{faas.ModeEphemeral, faas.ModeCached, faas.ModeCheckpointed, faas.ModeBranched, faas.ModePersistent}
 
 // decodeExecute reads the body of an execute request. Its error names every
 // field that was refused and why.
 func decodeExecute(body []byte) (*execution, error) {
-	return decodeExecuteWith(body, nil)
+	return decodeExecuteWith(body, nil, nil)
 }
 
-// decodeExecuteWith takes further fields besides, for the exec frame of a
-// WebSocket.
-func decodeExecuteWith(body []byte, extra map[string]func(json.RawMessage) error) (*execution, error) {
+// decodeExecuteWith takes further fields besides and, when only is not nil,
+// just those of the usual ones.
+func decodeExecuteWith(body []byte, extra map[string]func(json.RawMessage) error, only []string) (*execution, error) {
 	e := &execution{given: map[string]string{}}
 	seen := make(map[string]bool, 8)
 	err := eachField(body, func(name string, raw json.RawMessage) {
@@ -87,6 +95,8 @@ func decodeExecuteWith(body []byte, extra map[string]func(json.RawMessage) error
 		other, also := extra[name]
 		var err error
 		switch {
+		case known && only != nil && !slices.Contains(only, name):
+			err = errors.New("cannot be chosen here: it is what the command runs in")
 		case !known && !also:
 			e.errs.unknown(name, nearest(name, slices.Collect(maps.Keys(executeFields))))
 		case string(raw) == "null":

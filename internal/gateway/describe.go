@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -36,7 +37,16 @@ func (g *Gateway) humaConfig() huma.Config {
 			},
 			Servers: []*huma.Server{{URL: "http://127.0.0.1:8080", Description: "the default address"}},
 			Tags: []*huma.Tag{
-				{Name: "execute", Description: "Run commands"}, {Name: "executions", Description: "What ran"}, {Name: "server", Description: "The server itself"},
+				{Name: "execute", Description: "Run commands"},
+				{Name: "executions", Description: "What ran"},
+				{Name: "instances", Description: "Sandboxes that live until told otherwise"},
+				{Name: "snapshots", Description: "Saved states, and what starts from them"},
+				{Name: "branches", Description: "Named heads in the tree of snapshots"},
+				{Name: "api-keys", Description: "Who may use the server"},
+				{Name: "audit", Description: "Who changed what"},
+				{Name: "usage", Description: "What keys used"},
+				{Name: "tickets", Description: "Keys for browsers' streams"},
+				{Name: serverArea, Description: "The server itself"},
 			},
 			Security: []map[string][]string{{"bearer": {}}, {"apiKey": {}}},
 			Components: &huma.Components{
@@ -69,6 +79,14 @@ var errorText = map[int]string{
 	http.StatusGatewayTimeout:        "It took too long.",
 }
 
+// everyStatus are the ways in which any operation can fail: unknown parameters,
+// a foreign host name or origin, a query that is too long, a fault.
+var everyStatus = []int{http.StatusBadRequest, http.StatusForbidden, http.StatusRequestEntityTooLarge, http.StatusInternalServerError}
+
+// keyedStatus are the further ways of operations that need a key: its want, its
+// quota, and a data directory that cannot be read.
+var keyedStatus = []int{http.StatusUnauthorized, http.StatusTooManyRequests, http.StatusServiceUnavailable}
+
 // document adds to an operation how it can fail.
 func (g *Gateway) document(op huma.Operation) huma.Operation {
 	if op.Responses == nil {
@@ -76,7 +94,10 @@ func (g *Gateway) document(op huma.Operation) huma.Operation {
 	}
 	registry := g.api.OpenAPI().Components.Schemas
 	problem := registry.Schema(reflect.TypeFor[api.Problem](), true, "Problem")
-	statuses := append(op.Errors, http.StatusInternalServerError)
+	statuses := append(op.Errors, everyStatus...)
+	if op.Security == nil {
+		statuses = append(statuses, keyedStatus...)
+	}
 	op.Errors = nil
 	for _, status := range statuses {
 		op.Responses[strconv.Itoa(status)] = &huma.Response{
@@ -106,39 +127,25 @@ func exampleProblem(status int) api.Problem {
 	return p
 }
 
-// requestBody describes a JSON body of a type.
-func (g *Gateway) requestBody(t reflect.Type, required bool, examples map[string]any) *huma.RequestBody {
-	named := make(map[string]*huma.Example, len(examples))
-	for name, value := range examples {
-		named[name] = &huma.Example{Value: value}
-	}
+// executeSchema describes api.ExecuteRequest, or another type with some of its
+// fields, with the forms that its Go types cannot tell.
+func (g *Gateway) executeSchema(t reflect.Type) *huma.Schema {
 	registry := g.api.OpenAPI().Components.Schemas
-	return &huma.RequestBody{Required: required, Content: map[string]*huma.MediaType{"application/json": {
-		Schema: registry.Schema(t, true, t.Name()), Examples: named,
-	}}}
-}
-
-// executeSchema is api.ExecuteRequest with the forms that its Go types cannot
-// tell.
-func (g *Gateway) executeSchema() *huma.Schema {
-	registry := g.api.OpenAPI().Components.Schemas
-	ref := registry.Schema(reflect.TypeFor[api.ExecuteRequest](), true, "ExecuteRequest")
+	ref := registry.Schema(t, true, t.Name())
 	schema := registry.SchemaFromRef(ref.Ref)
-	str := func() *huma.Schema { return &huma.Schema{Type: huma.TypeString} }
-	list := func(of *huma.Schema) *huma.Schema { return &huma.Schema{Type: huma.TypeArray, Items: of} }
 	set := func(name string, forms ...*huma.Schema) {
-		was := schema.Properties[name]
-		schema.Properties[name] = &huma.Schema{Description: was.Description, Examples: was.Examples, OneOf: forms}
+		if was := schema.Properties[name]; was != nil {
+			schema.Properties[name] = &huma.Schema{Description: was.Description, Examples: was.Examples, OneOf: forms}
+		}
 	}
-	set("command", str(), list(str()))
-	variables := []*huma.Schema{{Type: huma.TypeObject, AdditionalProperties: str()}, list(list(str()))}
+	set("command", stringForm(), listOf(stringForm()))
+	variables := (*variablesForm)(nil).Schema(registry).OneOf
 	set("env_vars", variables...)
 	set("env", variables...)
-	set("network", registry.Schema(reflect.TypeFor[faas.NetworkPolicy](), true, "NetworkPolicy"),
-		&huma.Schema{Type: huma.TypeString, Enum: []any{faas.NetworkNone, faas.NetworkEgress}})
+	set("network", (*networkForm)(nil).Schema(registry).OneOf...)
 	content := &huma.Schema{OneOf: []*huma.Schema{
-		str(),
-		{Type: huma.TypeObject, Properties: map[string]*huma.Schema{"text": str()}, Required: []string{"text"}, AdditionalProperties: false},
+		stringForm(),
+		{Type: huma.TypeObject, Properties: map[string]*huma.Schema{"text": stringForm()}, Required: []string{"text"}, AdditionalProperties: false},
 		{Type: huma.TypeObject, Properties: map[string]*huma.Schema{"base64": {Type: huma.TypeString, ContentEncoding: "base64"}}, Required: []string{"base64"}, AdditionalProperties: false},
 	}}
 	schema.Properties["files"] = &huma.Schema{Type: huma.TypeObject, Description: schema.Properties["files"].Description, AdditionalProperties: content}
@@ -147,26 +154,50 @@ func (g *Gateway) executeSchema() *huma.Schema {
 	return ref
 }
 
+// bodyOf describes a JSON body by its schema, with examples by name.
+func bodyOf(schema *huma.Schema, required bool, examples map[string]any) *huma.RequestBody {
+	named := make(map[string]*huma.Example, len(examples))
+	for name, value := range examples {
+		named[name] = &huma.Example{Value: value}
+	}
+	return &huma.RequestBody{Required: required, Content: map[string]*huma.MediaType{"application/json": {Schema: schema, Examples: named}}}
+}
+
+// executeErrors are the statuses with which a command that did not run ends.
+var executeErrors = []int{
+	http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusConflict,
+	http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity, http.StatusTooManyRequests,
+	http.StatusServiceUnavailable, http.StatusGatewayTimeout,
+}
+
+// pathID describes the id in a path.
+func pathID(what string) *huma.Param {
+	return &huma.Param{Name: "id", In: "path", Required: true, Description: what, Schema: stringForm()}
+}
+
 // executeOperation describes a route that runs one command.
 func (g *Gateway) executeOperation(id, path, summary string) huma.Operation {
+	op := g.runOperation(reflect.TypeFor[api.ExecuteRequest](), map[string]any{
+		"shell":     map[string]any{"command": "echo hello; exit 3"},
+		"arguments": map[string]any{"command": []string{"python3", "-c", "print(input()[::-1])"}, "stdin": "abc\n", "timeout_ms": 5000, "memory_mb": 256, "env_vars": map[string]string{"LANG": "C.UTF-8"}},
+		"files":     map[string]any{"command": "sh run.sh", "working_dir": "/work", "files": map[string]any{"run.sh": "cat data", "data": map[string]string{"base64": "AAEC"}}, "network": map[string]any{"mode": "none"}},
+	})
+	op.OperationID, op.Path, op.Summary, op.Tags = id, path, summary, []string{"execute"}
+	return op
+}
+
+// runOperation describes a route that runs one command of a body of type t, in
+// whichever form Accept asks for.
+func (g *Gateway) runOperation(t reflect.Type, examples map[string]any) huma.Operation {
 	registry := g.api.OpenAPI().Components.Schemas
 	answered := registry.Schema(reflect.TypeFor[api.ExecuteResponse](), true, "ExecuteResponse")
 	event := registry.Schema(reflect.TypeFor[api.ServerFrame](), true, "ServerFrame")
-	trailer := func(text string) *huma.Param {
-		return &huma.Param{Description: text, Schema: &huma.Schema{Type: huma.TypeString}}
-	}
+	trailer := func(text string) *huma.Param { return &huma.Param{Description: text, Schema: stringForm()} }
 	return huma.Operation{
-		OperationID: id, Method: http.MethodPost, Path: path, Tags: []string{"execute"}, Summary: summary,
+		Method: http.MethodPost,
 		Description: "A command that ran answers 200, whatever its exit code. The caller's leaving ends the command.\n\n" +
 			"`Accept` chooses the form: `application/json` (default; output up to 10 MiB a stream), `text/event-stream` (events `started`, `stdout`, `stderr`, `exit`, `result`, `error`), or `application/octet-stream` (raw standard output without a limit, the rest in trailers).",
-		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {
-			Schema: g.executeSchema(),
-			Examples: map[string]*huma.Example{
-				"shell":     {Summary: "A shell line", Value: map[string]any{"command": "echo hello; exit 3"}},
-				"arguments": {Summary: "Arguments, input and limits", Value: map[string]any{"command": []string{"python3", "-c", "print(input()[::-1])"}, "stdin": "abc\n", "timeout_ms": 5000, "memory_mb": 256, "env_vars": map[string]string{"LANG": "C.UTF-8"}}},
-				"files":     {Summary: "Files and network", Value: map[string]any{"command": "sh run.sh", "working_dir": "/work", "files": map[string]any{"run.sh": "cat data", "data": map[string]string{"base64": "AAEC"}}, "network": map[string]any{"mode": "none"}}},
-			},
-		}}},
+		RequestBody: bodyOf(g.executeSchema(t), true, examples),
 		Responses: map[string]*huma.Response{"200": {
 			Description: "The command ran.",
 			Headers: map[string]*huma.Param{
@@ -181,19 +212,14 @@ func (g *Gateway) executeOperation(id, path, summary string) huma.Operation {
 				"application/octet-stream": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}},
 			},
 		}},
-		Errors: []int{
-			http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusConflict,
-			http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity, http.StatusTooManyRequests,
-			http.StatusServiceUnavailable, http.StatusGatewayTimeout,
-		},
+		Errors: slices.Clone(executeErrors),
 	}
 }
 
-// socketOperation describes the WebSocket.
-func socketOperation() huma.Operation {
+// socketOperation describes a WebSocket that runs one command.
+func socketOperation(id, path, tag, summary string) huma.Operation {
 	return huma.Operation{
-		OperationID: "execute-socket", Method: http.MethodGet, Path: api.PathExecuteSocket, Tags: []string{"execute"},
-		Summary: "Run a command over a WebSocket, with live input, signals and a terminal",
+		OperationID: id, Method: http.MethodGet, Path: path, Tags: []string{tag}, Summary: summary,
 		Description: "JSON text frames with a `type`. The first from the client is `exec`: the fields of an execute request, and `tty`, `cols`, `rows`. Then `stdin` {data or data_base64}, `close_stdin`, `resize` {cols, rows}, `signal` {signal}. " +
 			"From the server: `started` {id}, `stdout`, `stderr` {data or data_base64}, `stdin_ack` {bytes}, `heartbeat`, and at the end `exit` {code, signal} and `result`, or `error`; each with `seq`. " +
 			"With `binary=1` standard input and output are binary frames. Send at most 1 MiB of input beyond what `stdin_ack` acknowledged: later frames wait behind it. Closing the connection ends the command.",

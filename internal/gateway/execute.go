@@ -19,6 +19,12 @@ import (
 
 // execute runs one command and answers in the form that Accept asks for.
 func (g *Gateway) execute(w http.ResponseWriter, r *http.Request) {
+	g.executeAs(w, r, nil, func(*faas.Request) {})
+}
+
+// executeAs runs the command that the request's body asks for by the fields
+// that only names, nil for all of them, with what set adds.
+func (g *Gateway) executeAs(w http.ResponseWriter, r *http.Request, only []string, set func(*faas.Request)) {
 	body, err := readBody(w, r)
 	if err == nil && r.URL.RawQuery != "" {
 		err = faas.Errorf(faas.KindInvalidArgument, "this route takes no query parameters")
@@ -27,13 +33,13 @@ func (g *Gateway) execute(w http.ResponseWriter, r *http.Request) {
 		g.fail(w, r, err)
 		return
 	}
-	e, err := decodeExecute(body)
+	e, err := decodeExecuteWith(body, nil, only)
 	if err != nil {
 		g.fail(w, r, err)
 		return
 	}
-	who := identity(r.Context())
-	e.req.Project, e.req.Key = who.Project, who.KeyID
+	set(&e.req)
+	e.req.Project = identity(r.Context()).Project
 	e.req.ID = faas.NewID(faas.PrefixExecution)
 	w.Header().Set(api.HeaderExecutionID, e.req.ID)
 	switch accepted(r.Header.Values("Accept")) {
@@ -51,10 +57,12 @@ func (g *Gateway) execute(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+var errDraining = &faas.Error{Kind: faas.KindUnavailable, Detail: "the server is shutting down", RetryAfter: 5 * time.Second}
+
 // run hands a request to the executor and counts it.
 func (g *Gateway) run(ctx context.Context, req faas.Request) (*faas.Result, error) {
 	if g.draining.Load() {
-		return nil, &faas.Error{Kind: faas.KindUnavailable, Detail: "the server is shutting down", RetryAfter: 5 * time.Second}
+		return nil, errDraining
 	}
 	done := g.counters.begin(req.Project)
 	result, err := g.opts.Executor.Execute(ctx, req)
@@ -189,8 +197,12 @@ func asciiJSON(v any) string {
 // requireUser refuses keys that may only read, on routes whose method does not
 // tell.
 func requireUser(ctx context.Context) error {
-	if role := identity(ctx).Role; !role.Allows(auth.RoleUser) {
-		return faas.Errorf(faas.KindPermissionDenied, "a key with the role %s may only read", role)
+	who := identity(ctx)
+	if !who.Role.Allows(auth.RoleUser) {
+		return faas.Errorf(faas.KindPermissionDenied, "a key with the role %s may only read", who.Role)
+	}
+	if c := callerOf(ctx); c.area != "" && !who.InScope(c.area, true) {
+		return outOfScope(c.area)
 	}
 	return nil
 }

@@ -25,7 +25,8 @@ func (g *Gateway) registerExecute() {
 	} {
 		handleRaw(g, g.executeOperation(route.id, route.path, route.summary), g.execute)
 	}
-	handleRaw(g, socketOperation(), g.executeSocket)
+	handleRaw(g, socketOperation("execute-socket", api.PathExecuteSocket, "execute",
+		"Run a command over a WebSocket, with live input, signals and a terminal"), g.executeSocket)
 }
 
 type executionInput struct {

@@ -17,10 +17,14 @@ import (
 	"github.com/faas-platform/faas/internal/audit"
 	"github.com/faas-platform/faas/internal/auth"
 	"github.com/faas-platform/faas/internal/meta"
+	"github.com/faas-platform/faas/internal/quota"
+	"github.com/faas-platform/faas/internal/usage"
 )
 
 // fakeExecutor records requests and answers with what the test says.
 type fakeExecutor struct {
+	Executor // what no test asks for
+
 	run  func(ctx context.Context, req faas.Request) (*faas.Result, error)
 	caps []faas.Capabilities
 
@@ -48,27 +52,6 @@ func (f *fakeExecutor) Execute(ctx context.Context, req faas.Request) (*faas.Res
 		f.mu.Unlock()
 	}
 	return &faas.Result{ID: req.ID, RuntimeUsed: faas.RuntimeNative, Stdout: []byte("out\n"), Stderr: []byte("err\n"), DurationMS: 2}, nil
-}
-
-func (f *fakeExecutor) Pools() []faas.Pool { return []faas.Pool{examplePool} }
-
-func (f *fakeExecutor) SetPool(_ context.Context, req faas.PoolRequest) (*faas.Pool, error) {
-	p := examplePool
-	p.Image, p.Min, p.Max = req.Image, req.Min, req.Max
-	return &p, nil
-}
-
-func (f *fakeExecutor) RemovePool(_ context.Context, id string) error {
-	if id != examplePool.ID {
-		return faas.Errorf(faas.KindNotFound, "there is no pool %q", id)
-	}
-	return nil
-}
-
-func (f *fakeExecutor) Prewarm(_ context.Context, req faas.PoolRequest, count int) (*faas.Pool, error) {
-	p := examplePool
-	p.Image, p.Target = req.Image, count
-	return &p, nil
 }
 
 func (f *fakeExecutor) Runtimes(context.Context, bool) []faas.Capabilities { return f.caps }
@@ -133,7 +116,12 @@ func start(t testing.TB, change ...func(*Options)) *fixture {
 		}
 		f.keys[role] = plain
 	}
-	opts := Options{Executor: f.fake, Auth: auth.New(store), Audit: audit.New(store, nil), Version: "test"}
+	meter := usage.NewMeter(store, nil)
+	t.Cleanup(func() { meter.Close() })
+	opts := Options{
+		Executor: f.fake, Auth: auth.New(store), Audit: audit.New(store, nil), Quota: quota.New(nil), Usage: meter,
+		Resources: faas.Resources{MemoryMB: 100, DiskMB: 10}, Version: "test",
+	}
 	for _, c := range change {
 		c(&opts)
 	}
@@ -198,14 +186,23 @@ func (f *fixture) do(t testing.TB, method, path, body string, headers ...string)
 			request.Header.Set(headers[i], headers[i+1])
 		}
 	}
-	response, err := f.Client().Do(request)
+	a := read(f.Client().Do(request))
+	if a.status == 0 {
+		t.Fatalf("no answer: %s", a.body)
+	}
+	return a
+}
+
+// read reads an answer to its end; its status is 0, and its body the error,
+// when there is none.
+func read(response *http.Response, err error) answerOf {
 	if err != nil {
-		t.Fatal(err)
+		return answerOf{body: []byte(err.Error())}
 	}
 	defer response.Body.Close()
 	content, err := io.ReadAll(response.Body)
 	if err != nil {
-		t.Fatal(err)
+		return answerOf{body: []byte(err.Error())}
 	}
 	return answerOf{response.StatusCode, response.Header, response.Trailer, content}
 }

@@ -22,14 +22,20 @@ import (
 	"github.com/faas-platform/faas/api"
 	"github.com/faas-platform/faas/internal/audit"
 	"github.com/faas-platform/faas/internal/auth"
+	"github.com/faas-platform/faas/internal/quota"
+	"github.com/faas-platform/faas/internal/ticket"
+	"github.com/faas-platform/faas/internal/usage"
 )
 
 // Executor is what the gateway needs of the executor, an interface for each
 // area of the API, which stands beside the area's routes.
 type Executor interface {
 	Executions
-	Pools
 	Runtimes
+	Instances
+	Snapshots
+	Branches
+	Forks
 }
 
 // Options configures a Gateway. Executor is required.
@@ -37,6 +43,8 @@ type Options struct {
 	Executor Executor
 	Auth     *auth.Authenticator // nil: everyone is an admin of the default project
 	Audit    *audit.Log          // nil: nothing is written
+	Quota    *quota.Ledger       // nil: keys have no bounds
+	Usage    *usage.Meter        // nil: nothing is metered
 	Version  string              // of the program, for /health
 	Logger   *slog.Logger        // nil: discard
 	// AllowedHosts are names that a Host header may carry besides localhost,
@@ -44,8 +52,11 @@ type Options struct {
 	AllowedHosts []string
 	// AllowedOrigins are the web origins whose pages may use the API.
 	AllowedOrigins []string
-	MaxBodyBytes   int64                       // 0: 64 MiB
-	Counters       func() *api.ExecutorMetrics // nil: not offered
+	MaxBodyBytes   int64 // 0: 64 MiB
+	// Resources are what an execution gets that does not say: quotas count with
+	// them.
+	Resources faas.Resources
+	Counters  func() *api.ExecutorMetrics // nil: not offered
 }
 
 // Limits that no configuration moves: no honest request comes near them.
@@ -68,6 +79,7 @@ type Gateway struct {
 	openapi []byte // /openapi.json
 	started time.Time
 
+	tickets  *ticket.Office
 	counters counters
 	runtimes runtimeCache
 
@@ -85,11 +97,12 @@ func New(opts Options) (*Gateway, error) {
 	if opts.MaxBodyBytes == 0 {
 		opts.MaxBodyBytes = defaultMaxBody
 	}
-	g := &Gateway{opts: opts, log: opts.Logger, mux: http.NewServeMux(), started: time.Now()}
+	g := &Gateway{opts: opts, log: opts.Logger, mux: http.NewServeMux(), tickets: ticket.New(), started: time.Now()}
+	g.opts.Executor = &metered{Executor: opts.Executor, quota: opts.Quota, usage: opts.Usage, defaults: opts.Resources}
 	g.base, g.stop = context.WithCancelCause(context.Background())
 	g.api = humago.New(g.mux, g.humaConfig())
 	describeForms(g.api.OpenAPI().Components.Schemas)
-	g.api.UseMiddleware(g.humaProblems, g.audited)
+	g.api.UseMiddleware(g.humaProblems, g.audited, g.scoped)
 	g.register()
 	spec, err := g.api.OpenAPI().MarshalJSON()
 	if err != nil {

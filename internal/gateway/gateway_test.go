@@ -137,7 +137,7 @@ func TestRefusals(t *testing.T) {
 		{"bad limit", "GET", api.PathExecutions + "?limit=1001", "", nil, 400, "invalid_argument", "limit"},
 		{"word limit", "GET", api.PathExecutions + "?limit=x", "", nil, 400, "invalid_argument", "limit"},
 		{"unknown field", "POST", api.PathExecute, `{"command":"x","colour":"red"}`, nil, 400, "invalid_argument", "colour"},
-		{"unknown path", "GET", "/api/v1/instances", "", nil, 404, "not_found", "there is no /api/v1/instances"},
+		{"unknown path", "GET", "/api/v1/nothing", "", nil, 404, "not_found", "there is no /api/v1/nothing"},
 		{"wrong method", "DELETE", api.PathExecute, "", nil, 404, "not_found", "POST is"},
 		{"unknown execution", "GET", api.PathExecutions + "/exec-1", "", nil, 404, "not_found", "exec-1"},
 		{"cancel unknown", "POST", api.PathExecutions + "/" + faas.NewID("exec") + "/cancel", "", nil, 404, "not_found", "there is no execution"},

@@ -55,7 +55,8 @@ func handleBody[I, B, T any](g *Gateway, op huma.Operation, examples map[string]
 		}
 		return run(ctx, in, body)
 	})
-	described(g.api.OpenAPI().Paths[op.Path], op.Method).RequestBody = g.requestBody(reflect.TypeFor[B](), !optional, examples)
+	t := reflect.TypeFor[B]()
+	described(g.api.OpenAPI().Paths[op.Path], op.Method).RequestBody = bodyOf(g.api.OpenAPI().Components.Schemas.Schema(t, true, t.Name()), !optional, examples)
 }
 
 // described returns the description of the operation just registered.
@@ -105,7 +106,14 @@ func handleRaw(g *Gateway, op huma.Operation, run http.HandlerFunc) {
 var areas = []func(*Gateway){
 	(*Gateway).registerExecute,
 	(*Gateway).registerExecutions,
-	(*Gateway).registerPools,
+	(*Gateway).registerKeys,
+	(*Gateway).registerAccounts,
+	(*Gateway).registerTickets,
+	(*Gateway).registerInstances,
+	(*Gateway).registerResident,
+	(*Gateway).registerSnapshots,
+	(*Gateway).registerBranches,
+	(*Gateway).registerForks,
 	(*Gateway).registerServer,
 }
 

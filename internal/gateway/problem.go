@@ -86,6 +86,10 @@ func problemOf(err error, requestID string) (*api.Problem, time.Duration) {
 	default:
 		p.Code = faas.KindOf(err)
 	}
+	var merge *mergeError
+	if errors.As(err, &merge) {
+		p.Conflicts = merge.conflicts
+	}
 	if p.Code == faas.KindInternal {
 		p.Remedy, p.Errors = "", nil
 		p.Detail = "something failed inside the platform; the server's log has the cause under this request id"

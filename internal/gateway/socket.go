@@ -24,6 +24,12 @@ const maxStdinFrame = 1 << 20
 
 // executeSocket runs one command over a WebSocket.
 func (g *Gateway) executeSocket(w http.ResponseWriter, r *http.Request) {
+	g.executeSocketIn(w, r, "")
+}
+
+// executeSocketIn runs one command over a WebSocket, in an instance unless its
+// id is empty.
+func (g *Gateway) executeSocketIn(w http.ResponseWriter, r *http.Request, instance string) {
 	if err := g.socketAllowed(r); err != nil {
 		g.fail(w, r, err)
 		return
@@ -39,7 +45,7 @@ func (g *Gateway) executeSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	s := &socket{g: g, conn: conn, binary: r.URL.Query().Get("binary") == "1", requestID: requestID(ctx), id: id}
+	s := &socket{g: g, conn: conn, binary: r.URL.Query().Get("binary") == "1", requestID: requestID(ctx), id: id, instance: instance}
 	s.serve(ctx, cancel)
 }
 
@@ -50,7 +56,7 @@ func (g *Gateway) socketAllowed(r *http.Request) error {
 		}
 	}
 	if g.draining.Load() {
-		return &faas.Error{Kind: faas.KindUnavailable, Detail: "the server is shutting down", RetryAfter: 5 * time.Second}
+		return errDraining
 	}
 	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
 		return faas.InvalidField("Upgrade", "this route is a WebSocket")
@@ -65,6 +71,7 @@ type socket struct {
 	binary    bool
 	requestID string
 	id        string // of the execution
+	instance  string // that it runs in; empty: a sandbox of its own
 
 	mu   sync.Mutex // of writes
 	seq  int64
@@ -81,6 +88,9 @@ func (s *socket) serve(ctx context.Context, cancel context.CancelFunc) {
 		return
 	}
 	e.req.Project, e.req.ID = identity(ctx).Project, s.id
+	if s.instance != "" {
+		e.req.Mode, e.req.InstanceID = faas.ModePersistent, s.instance
+	}
 	e.req.Started = func(e faas.Execution) {
 		// The connection's buffer is empty still: this does not block.
 		_ = s.send(ctx, api.ServerFrame{Type: api.FrameStarted, ID: e.ID}) //nolint:errcheck // a client that is gone ends ctx
@@ -125,11 +135,15 @@ func (s *socket) readExec(ctx context.Context) (*execution, error) {
 	if kind != websocket.MessageText {
 		return nil, faas.InvalidField("type", "the first frame must be an exec frame in JSON")
 	}
-	return decodeExec(body)
+	if s.instance != "" {
+		return decodeExec(body, execFields)
+	}
+	return decodeExec(body, nil)
 }
 
-// decodeExec reads an exec frame: an execute request and a terminal.
-func decodeExec(body []byte) (*execution, error) {
+// decodeExec reads an exec frame: an execute request, of which only allows
+// less when it is not nil, and a terminal.
+func decodeExec(body []byte, only []string) (*execution, error) {
 	var frame api.ClientFrame
 	word := func(into any, what string) func(json.RawMessage) error {
 		return func(raw json.RawMessage) error {
@@ -144,7 +158,7 @@ func decodeExec(body []byte) (*execution, error) {
 		"tty":  word(&frame.TTY, "true or false"),
 		"cols": word(&frame.Cols, "a number of cells"),
 		"rows": word(&frame.Rows, "a number of cells"),
-	})
+	}, only)
 	switch {
 	case err != nil:
 		return nil, err

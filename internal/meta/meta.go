@@ -204,8 +204,8 @@ func (s *Store) maintain(ctx context.Context) {
 		if err := pruneResults(ctx, s.db, s.retention.ResultBytes, time.Now()); err != nil && ctx.Err() == nil {
 			s.log.Warn("removing old cached results failed", "error", err)
 		}
-		if err := pruneAudit(ctx, s.db, time.Now()); err != nil && ctx.Err() == nil {
-			s.log.Warn("removing old audit events failed", "error", err)
+		if err := errors.Join(pruneAudit(ctx, s.db, time.Now()), pruneUsage(ctx, s.db, time.Now())); err != nil && ctx.Err() == nil {
+			s.log.Warn("removing old audit events and usage failed", "error", err)
 		}
 	}
 }

@@ -20,6 +20,9 @@ import (
 // line.
 const s3Timeout = 2 * time.Minute
 
+// s3Tries is how often a request that the service did not answer is made.
+const s3Tries = 4
+
 // S3Options says where an S3-compatible service keeps the blobs.
 type S3Options struct {
 	Endpoint  string // host:port
@@ -37,30 +40,34 @@ type S3 struct {
 	opts   S3Options
 }
 
-// OpenS3 connects to a service and sees that the bucket is there.
-func OpenS3(ctx context.Context, opts S3Options) (*S3, error) {
+// NewS3 returns a backend; it does not speak to the service yet.
+func NewS3(opts S3Options) (*S3, error) {
 	creds := credentials.NewStaticV4(opts.AccessKey, opts.SecretKey, "")
 	if opts.AccessKey == "" {
 		creds = credentials.NewChainCredentials([]credentials.Provider{
 			&credentials.EnvAWS{}, &credentials.FileAWSCredentials{}, &credentials.IAM{Client: &http.Client{Timeout: 5 * time.Second}},
 		})
 	}
-	client, err := minio.New(opts.Endpoint, &minio.Options{Creds: creds, Secure: !opts.Plain, Region: opts.Region})
+	client, err := minio.New(opts.Endpoint, &minio.Options{Creds: creds, Secure: !opts.Plain, Region: opts.Region, MaxRetries: s3Tries})
 	if err != nil {
 		return nil, faas.Errorf(faas.KindInvalidArgument, "S3 endpoint %q: %w", opts.Endpoint, err)
 	}
-	s := &S3{client: client, opts: opts}
+	return &S3{client: client, opts: opts}, nil
+}
+
+// Check sees that the service answers and the bucket is there.
+func (s *S3) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s3Timeout)
 	defer cancel()
-	exists, err := client.BucketExists(ctx, opts.Bucket)
+	exists, err := s.client.BucketExists(ctx, s.opts.Bucket)
 	if err != nil {
-		return nil, s.failed("look for bucket", opts.Bucket, err)
+		return s.failed("look for bucket", s.opts.Bucket, err)
 	}
 	if !exists {
-		return nil, &faas.Error{Kind: faas.KindFailedPrecondition, Op: "open S3 tier",
-			Detail: "there is no bucket " + opts.Bucket, Remedy: "create it, or configure another"}
+		return &faas.Error{Kind: faas.KindFailedPrecondition, Op: "open S3 tier",
+			Detail: "there is no bucket " + s.opts.Bucket, Remedy: "create it, or configure another"}
 	}
-	return s, nil
+	return nil
 }
 
 func (s *S3) key(name string) string { return path.Join(s.opts.Prefix, name) }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"strings"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -236,6 +237,40 @@ func (s *Store) Over(b Backend) *Store {
 	other := *s
 	other.backend = b
 	return &other
+}
+
+// Under returns a store that keeps everything below a prefix, which ends in a
+// slash.
+func (s *Store) Under(prefix string) *Store {
+	return s.Over(below{s.backend, prefix})
+}
+
+// below is a Backend within another.
+type below struct {
+	backend Backend
+	prefix  string
+}
+
+func (b below) Put(ctx context.Context, name string, content []byte) error {
+	return b.backend.Put(ctx, b.prefix+name, content)
+}
+
+func (b below) Get(ctx context.Context, name string) ([]byte, error) {
+	return b.backend.Get(ctx, b.prefix+name)
+}
+
+func (b below) Has(ctx context.Context, name string) (bool, error) {
+	return b.backend.Has(ctx, b.prefix+name)
+}
+
+func (b below) Delete(ctx context.Context, name string) error {
+	return b.backend.Delete(ctx, b.prefix+name)
+}
+
+func (b below) List(ctx context.Context, prefix string, f func(string, int64) error) error {
+	return b.backend.List(ctx, b.prefix+prefix, func(name string, size int64) error {
+		return f(strings.TrimPrefix(name, b.prefix), size)
+	})
 }
 
 // Discard is a Backend that claims to hold everything and keeps nothing: for

@@ -81,8 +81,8 @@ var rules = []rule{
 		why: "a front door decodes, authenticates and encodes; the executor does the rest",
 	},
 	{
-		who: []string{"internal/auth", "internal/audit"}, only: []string{""}, deep: true,
-		why: "who a caller is and what was changed is stated in the words of the domain; front doors and records build on it",
+		who: []string{"internal/auth", "internal/audit", "internal/usage", "internal/quota", "internal/ticket"}, only: []string{"", "internal/auth"}, deep: true,
+		why: "who a caller is, what they may and what they did is stated in the words of the domain; front doors and records build on it",
 	},
 	{
 		who: []string{"client/..."}, only: []string{"", "api", "client/..."}, deep: true,

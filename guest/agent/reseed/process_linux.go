@@ -125,6 +125,7 @@ func (t *tracee) callable(library object, loaded []object) *thread {
 	for _, th := range t.threads {
 		number := th.systemCall()
 		switch {
+		case !th.regs.resumable():
 		case number == unix.SYS_FUTEX:
 			waiting = th
 		case number >= 0 && !unsafeSyscalls[number]:

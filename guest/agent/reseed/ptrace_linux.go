@@ -25,6 +25,15 @@ type tracee struct {
 	halted  bool // a SIGSTOP was held back, to be sent again
 }
 
+// What an interrupted system call has for a result until it is made again
+// (linux/errno.h); programs never see it.
+const (
+	restartSys    = 512
+	restartNoIntr = 513
+	restartNoHand = 514
+	restartBlock  = 516
+)
+
 var errTimeout = errors.New("no answer in time")
 
 // seize stops every thread of a process. Threads that appear meanwhile are
@@ -238,6 +247,7 @@ func (th *thread) save() (*savedState, error) {
 
 func (th *thread) restore(s *savedState) error {
 	err := setRegset(th.tid, vectorRegset, s.vector)
+	s.regs.again()
 	if e := s.regs.write(th.tid); e != nil {
 		err = errors.Join(err, e)
 	}

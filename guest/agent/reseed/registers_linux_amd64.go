@@ -48,6 +48,26 @@ func (r *registers) number() int { return int(int64(r.Rax)) }
 // EINTR.
 func (r *registers) interrupted() bool { return int64(r.Rax) == -int64(unix.EINTR) }
 
+// again points a thread whose system call was interrupted at the call once
+// more, as the kernel does when no handler runs. gVisor's does so only while it
+// remembers the interruption, which another call makes it forget; the program
+// would see a result that no program should.
+func (r *registers) again() {
+	const width = uint64(len(callInstruction))
+	switch -int64(r.Rax) {
+	case restartSys, restartNoIntr, restartNoHand:
+		r.Rax = r.Orig_rax
+	case restartBlock:
+		r.Rax = unix.SYS_RESTART_SYSCALL
+	default:
+		return
+	}
+	r.Rip, r.Orig_rax = r.Rip-width, ^uint64(0)
+}
+
+// resumable says whether again can do that.
+func (r *registers) resumable() bool { return true }
+
 // returned says whether the function came back to the address 0 that it was
 // given to return to. With a shadow stack the return itself faults, one
 // instruction earlier, its result in place: the stack then still points at

@@ -59,6 +59,20 @@ func (r *registers) number() int { return int(int64(r.Regs[8])) }
 // EINTR.
 func (r *registers) interrupted() bool { return int64(r.Regs[0]) == -int64(unix.EINTR) }
 
+// again has nothing to do: the kernel has prepared the restart of a system call
+// before a tracer looks.
+func (r *registers) again() {}
+
+// resumable is false where the kernel, gVisor's, has not: what the call's first
+// argument was, no tracer is told.
+func (r *registers) resumable() bool {
+	switch -int64(r.Regs[0]) {
+	case restartSys, restartNoIntr, restartNoHand, restartBlock:
+		return false
+	}
+	return true
+}
+
 func (r *registers) returned() bool { return r.Pc == 0 }
 
 func (r *registers) result() int32 { return int32(r.Regs[0]) }

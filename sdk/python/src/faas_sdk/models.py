@@ -17,28 +17,152 @@ from typing import Literal, TypedDict
 from ._decode import Model
 
 __all__ = [
+    "APIKey",
+    "APIKeyList",
+    "AuditEvent",
+    "AuditList",
+    "Branch",
+    "BranchList",
+    "BranchOptions",
     "Capabilities",
     "Capability",
+    "CreateAPIKeyOptions",
+    "CreateTicketOptions",
+    "ExecOptions",
+    "ExecuteRequest",
     "ExecuteOptions",
     "ExecuteResponse",
     "Execution",
     "ExecutionList",
     "ExecutorMetrics",
     "FieldError",
+    "ForkFailure",
+    "ForkOptions",
+    "ForkedExecution",
     "Health",
+    "Hook",
+    "Instance",
+    "InstanceFork",
+    "InstanceForkOptions",
+    "InstanceList",
+    "InstanceOptions",
+    "InstanceSettings",
+    "InstanceSettingsOptions",
+    "InstanceStats",
+    "InstanceUpdateOptions",
+    "MergeConflict",
+    "MergeOptions",
+    "MergeResponse",
     "Metrics",
     "NetworkPolicy",
-    "Pool",
-    "PoolList",
-    "PoolSettingsOptions",
-    "PrewarmOptions",
+    "NetworkPolicyParam",
+    "NewAPIKey",
+    "PauseOptions",
     "Problem",
+    "Process",
+    "ProcessList",
+    "Quota",
+    "QuotaParam",
+    "Removed",
+    "Reseeded",
     "Resources",
     "Result",
     "RuntimeList",
     "ServerFrame",
+    "Snapshot",
+    "SnapshotChange",
+    "SnapshotDiff",
+    "SnapshotExecOptions",
+    "SnapshotList",
+    "SnapshotNode",
+    "SnapshotOptions",
+    "SnapshotSettingsOptions",
+    "SnapshotTree",
+    "SnapshotUpdateOptions",
+    "Ticket",
     "Usage",
+    "UsageRecord",
+    "UsageReport",
 ]
+
+
+@dataclass(frozen=True, repr=False)
+class APIKey(Model):
+    created_at: datetime
+    id: str
+    name: str
+    project: str
+    quota: Quota
+    role: Literal["admin", "user", "read-only"]
+    scopes: list[str]
+    """Areas of the API that the key is for (its tags), each for everything or, as area:read, for reading. Empty: every area."""
+    expires_at: datetime | None = None
+    """Absent: never."""
+    last_used_at: datetime | None = None
+    """To the minute."""
+
+
+@dataclass(frozen=True, repr=False)
+class APIKeyList(Model):
+    api_keys: list[APIKey]
+    next_cursor: str
+    """Cursor of the next page; empty at the end."""
+
+
+@dataclass(frozen=True, repr=False)
+class AuditEvent(Model):
+    action: str
+    """What was done: the id of the API's operation, or another front door's word."""
+    at: datetime
+    id: str
+    key_id: str
+    """Key that did it; empty for what the platform did by itself."""
+    object: str
+    """What it was done to; empty when it has no id."""
+    outcome: Literal["done", "refused", "failed"]
+    project: str
+    details: dict[str, str] | None = None
+    """What else is worth knowing."""
+    remote: str | None = None
+    """Address that it came from."""
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class AuditList(Model):
+    events: list[AuditEvent]
+    next_cursor: str
+    """Cursor of the next page; empty at the end."""
+
+
+@dataclass(frozen=True, repr=False)
+class Branch(Model):
+    branch_id: str
+    """The same as id."""
+    branch_name: str
+    """The same as name."""
+    created_at: datetime
+    head_snapshot_id: str
+    id: str
+    name: str
+    updated_at: datetime
+    """When its head moved last."""
+
+
+@dataclass(frozen=True, repr=False)
+class BranchList(Model):
+    branches: list[Branch]
+
+
+class BranchOptions(TypedDict, total=False):
+    branch_name: str
+    """Required. Unique in the project."""
+    name: str
+    """Alias of branch_name."""
+    parent_snapshot_id: str
+    """Required: the snapshot; or a branch, an execution, or an instance, which is saved for it and whose snapshots then move the branch on."""
+    snapshot_id: str
+    """Alias of parent_snapshot_id."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,6 +187,107 @@ class Capability(Model):
     remedy: str | None = None
 
 
+class CreateAPIKeyOptions(TypedDict, total=False):
+    expires_at: datetime
+    """When the key ends. Default: never."""
+    project: str
+    """Project of the key, made when missing. Default: the caller's. Another one only for admins of the project default."""
+    quota: QuotaParam
+    role: Literal["admin", "user", "read-only"]
+    """Default: user."""
+    scopes: Sequence[str]
+    """Areas of the API (its tags), each for everything or, as area:read, for reading. Default: every area."""
+    ttl_ms: int
+    """How long the key lives, in the place of expires_at."""
+
+
+class CreateTicketOptions(TypedDict, total=False):
+    path: str
+    """Path that the ticket is for. Default: any WebSocket or event stream of the project."""
+
+
+class ExecOptions(TypedDict, total=False):
+    env: Mapping[str, str] | Sequence[Sequence[str]]
+    """Alias of env_vars."""
+    env_vars: Mapping[str, str] | Sequence[Sequence[str]]
+    """Environment on top of the instance's own: an object, or an array of [name, value] pairs."""
+    files: Mapping[str, str | Mapping[str, str] | Mapping[str, bytes]]
+    """Files written before the command, path to content: a string, {"text": string} or {"base64": string}. A relative path is below working_dir."""
+    labels: Mapping[str, str]
+    """Kept with the execution."""
+    payload: Sequence[int]
+    """An array of bytes given to the command on its standard input, for older clients. Alias of stdin."""
+    stdin: str
+    """Text given to the command on its standard input."""
+    stdin_base64: bytes
+    """Bytes given to the command on its standard input. Alias of stdin."""
+    timeout_ms: int
+    """Limit on the command's run time. Default: the server's configuration."""
+    timeout_secs: float
+    """Alias of timeout_ms, in seconds."""
+    user: str
+    """Name or uid[:gid] inside. Default: the image's own, or root inside."""
+    working_dir: str
+    """Absolute. Default: the image's own, or /."""
+
+
+class ExecuteRequest(TypedDict, total=False):
+    command: str | Sequence[str]
+    """A string, run by sh -c, or an array of arguments, run as it is."""
+    allow_degraded: bool
+    """Accept a weaker substitute, named in the answer."""
+    branch_from: str
+    """An execution, snapshot or branch to continue from."""
+    cache_key: str
+    """Cached mode: a further part of the key, never the whole of it."""
+    cache_ttl_ms: int
+    """Cached mode: how long the result may be answered again."""
+    checkpoint_id: str
+    """Alias of snapshot_id, for older clients."""
+    cpu_cores: float
+    """Cores, fractions allowed."""
+    disk_mb: int
+    """MiB of the writable layer."""
+    entropy: Literal["report", "strict"]
+    """What a start from a full snapshot does about processes whose random generators cannot be renewed: report (default) goes on, strict refuses."""
+    env: Mapping[str, str] | Sequence[Sequence[str]]
+    """Alias of env_vars."""
+    env_vars: Mapping[str, str] | Sequence[Sequence[str]]
+    """Environment on top of the image's own: an object, or an array of [name, value] pairs."""
+    files: Mapping[str, str | Mapping[str, str] | Mapping[str, bytes]]
+    """Files written before the command, path to content: a string, {"text": string} or {"base64": string}. A relative path is below working_dir."""
+    image: str
+    """An OCI reference, an imported image, or host. Default: the server's configuration."""
+    labels: Mapping[str, str]
+    """Kept with the execution."""
+    memory_mb: int
+    """MiB of memory."""
+    mode: Literal["ephemeral", "cached", "checkpointed", "branched", "persistent"]
+    """What becomes of the sandbox afterwards. Default: ephemeral."""
+    network: NetworkPolicyParam | Literal["none", "egress"]
+    """What the sandbox may reach: {"mode": "none"} (default), {"mode": "egress", "allow": [CIDR …]}, or the bare mode as a string."""
+    payload: Sequence[int]
+    """An array of bytes given to the command on its standard input, for older clients. Alias of stdin."""
+    pids: int
+    """Processes and threads."""
+    runtime: Literal["auto", "docker", "native", "gvisor", "firecracker", "qemu"]
+    """What isolates. Default: auto, the strongest that offers what the request needs."""
+    snapshot_id: str
+    """Start from this snapshot."""
+    stdin: str
+    """Text given to the command on its standard input."""
+    stdin_base64: bytes
+    """Bytes given to the command on its standard input. Alias of stdin."""
+    timeout_ms: int
+    """Limit on the command's run time. Default: the server's configuration."""
+    timeout_secs: float
+    """Alias of timeout_ms, in seconds."""
+    user: str
+    """Name or uid[:gid] inside the sandbox. Default: the image's own, or root inside."""
+    working_dir: str
+    """Absolute. Default: the image's own, or /."""
+
+
 class ExecuteOptions(TypedDict, total=False):
     allow_degraded: bool
     """Accept a weaker substitute, named in the answer."""
@@ -78,6 +303,8 @@ class ExecuteOptions(TypedDict, total=False):
     """Cores, fractions allowed."""
     disk_mb: int
     """MiB of the writable layer."""
+    entropy: Literal["report", "strict"]
+    """What a start from a full snapshot does about processes whose random generators cannot be renewed: report (default) goes on, strict refuses."""
     env: Mapping[str, str] | Sequence[Sequence[str]]
     """Alias of env_vars."""
     env_vars: Mapping[str, str] | Sequence[Sequence[str]]
@@ -92,7 +319,7 @@ class ExecuteOptions(TypedDict, total=False):
     """MiB of memory."""
     mode: Literal["ephemeral", "cached", "checkpointed", "branched", "persistent"]
     """What becomes of the sandbox afterwards. Default: ephemeral."""
-    network: NetworkPolicy | Literal["none", "egress"]
+    network: NetworkPolicyParam | Literal["none", "egress"]
     """What the sandbox may reach: {"mode": "none"} (default), {"mode": "egress", "allow": [CIDR …]}, or the bare mode as a string."""
     payload: Sequence[int]
     """An array of bytes given to the command on its standard input, for older clients. Alias of stdin."""
@@ -194,6 +421,124 @@ class FieldError(Model):
 
 
 @dataclass(frozen=True, repr=False)
+class ForkFailure(Model):
+    index: int
+    """Place in the request, from 0."""
+    problem: Problem
+
+
+class ForkOptions(TypedDict, total=False):
+    allow_degraded: bool
+    """Accept a weaker substitute, named in the answer."""
+    branch_from: str
+    """An execution, snapshot or branch to continue from."""
+    cache_key: str
+    """Cached mode: a further part of the key, never the whole of it."""
+    cache_ttl_ms: int
+    """Cached mode: how long the result may be answered again."""
+    checkpoint_id: str
+    """Alias of snapshot_id, for older clients."""
+    command: str | Sequence[str]
+    """A string, run by sh -c, or an array of arguments, run as it is."""
+    container_id: str
+    """Alias of instance_id, for older clients."""
+    count: int
+    """Copies. Default: 1, or one for each of variants."""
+    cpu_cores: float
+    """Cores, fractions allowed."""
+    disk_mb: int
+    """MiB of the writable layer."""
+    entropy: Literal["report", "strict"]
+    """What a start from a full snapshot does about processes whose random generators cannot be renewed: report (default) goes on, strict refuses."""
+    env: Mapping[str, str] | Sequence[Sequence[str]]
+    """Alias of env_vars."""
+    env_vars: Mapping[str, str] | Sequence[Sequence[str]]
+    """Environment on top of the image's own: an object, or an array of [name, value] pairs."""
+    execution_id: str
+    """Fork what this execution left."""
+    files: Mapping[str, str | Mapping[str, str] | Mapping[str, bytes]]
+    """Files written before the command, path to content: a string, {"text": string} or {"base64": string}. A relative path is below working_dir."""
+    image: str
+    """An OCI reference, an imported image, or host. Default: the server's configuration."""
+    instance_id: str
+    """Fork this instance, which goes on."""
+    labels: Mapping[str, str]
+    """Kept with the execution."""
+    memory_mb: int
+    """MiB of memory."""
+    mode: Literal["ephemeral", "cached", "checkpointed", "branched", "persistent"]
+    """What becomes of the sandbox afterwards. Default: ephemeral."""
+    network: NetworkPolicyParam | Literal["none", "egress"]
+    """What the sandbox may reach: {"mode": "none"} (default), {"mode": "egress", "allow": [CIDR …]}, or the bare mode as a string."""
+    payload: Sequence[int]
+    """An array of bytes given to the command on its standard input, for older clients. Alias of stdin."""
+    pids: int
+    """Processes and threads."""
+    runtime: Literal["auto", "docker", "native", "gvisor", "firecracker", "qemu"]
+    """What isolates. Default: auto, the strongest that offers what the request needs."""
+    snapshot_id: str
+    """Start from this snapshot."""
+    stdin: str
+    """Text given to the command on its standard input."""
+    stdin_base64: bytes
+    """Bytes given to the command on its standard input. Alias of stdin."""
+    timeout_ms: int
+    """Limit on the command's run time. Default: the server's configuration."""
+    timeout_secs: float
+    """Alias of timeout_ms, in seconds."""
+    user: str
+    """Name or uid[:gid] inside the sandbox. Default: the image's own, or root inside."""
+    variants: Sequence[ExecuteRequest]
+    """What differs, one for each copy."""
+    working_dir: str
+    """Absolute. Default: the image's own, or /."""
+
+
+@dataclass(frozen=True, repr=False)
+class ForkedExecution(Model):
+    cache_hit: bool
+    duration_ms: float
+    """Of the command inside the sandbox."""
+    error: str | None
+    """Null, or why the platform ended the command."""
+    exit_code: int
+    """The command's exit code; 128 + signal when a signal ended it."""
+    logs: str
+    """The same as stderr, for older clients."""
+    output: str
+    """The same as stdout, for older clients."""
+    pause_ms: float
+    """How long the source stood still, for all copies together."""
+    queued_ms: float
+    """Before a sandbox was its own."""
+    request_id: str
+    """Id of the execution."""
+    runtime_used: str
+    stderr: str
+    """Standard error, likewise."""
+    stdout: str
+    """Standard output; bytes that are not UTF-8 are replaced, and stdout_base64 has them all."""
+    timed_out: bool
+    """The command ran into its time-out."""
+    truncated: bool
+    """Output beyond the kept size was dropped."""
+    usage: Usage
+    degraded: str | None = None
+    """What is weaker than asked, and why."""
+    instance_id: str | None = None
+    limits_hit: list[Literal["memory", "pids", "disk", "timeout"]] | None = None
+    """Limits that ended or hindered the command."""
+    problem: Problem | None = None
+    signal: str | None = None
+    """Signal that ended the command."""
+    snapshot_id: str | None = None
+    stderr_base64: bytes | None = None
+    """Standard error, when it is not UTF-8."""
+    stdout_base64: bytes | None = None
+    """Standard output, when it is not UTF-8."""
+
+
+@dataclass(frozen=True, repr=False)
 class Health(Model):
     docker: bool
     """Whether the docker runtime is available."""
@@ -207,6 +552,255 @@ class Health(Model):
     """draining while the server shuts down."""
     uptime_ms: int
     version: str
+
+
+@dataclass(frozen=True, repr=False)
+class Hook(Model):
+    exit_code: int
+    path: str
+    output: str | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class Instance(Model):
+    container_id: str
+    """The same as id, for older clients."""
+    created_at: datetime
+    id: str
+    image: str
+    instance_id: str
+    """The same as id."""
+    labels: dict[str, str]
+    name: str
+    """Empty: it has none."""
+    network: NetworkPolicy
+    resources: Resources
+    runtime: str
+    status: Literal["running", "paused", "stopped", "failed", "creating", "pausing", "resuming", "stopping", "starting", "deleting"]
+    branch_id: str | None = None
+    """The branch whose head its snapshots become."""
+    checkpoint_id: str | None = None
+    """In the answer to a pause: the snapshot that it left."""
+    degraded: str | None = None
+    """What is weaker than asked, and why."""
+    error: str | None = None
+    """Why it is failed."""
+    expires_at: datetime | None = None
+    """When it is deleted."""
+    hooks: list[Hook] | None = None
+    """Of a start from a snapshot: the on-restore hooks that ran."""
+    reseeded: list[Reseeded] | None = None
+    """Of a start from a full snapshot: the random generators found in its processes' memory, and those that could not be renewed."""
+    snapshot_id: str | None = None
+    """That it was made of or, later, last saved as."""
+    started_at: datetime | None = None
+    """When its present sandbox began."""
+
+
+@dataclass(frozen=True, repr=False)
+class InstanceFork(Model):
+    failures: list[ForkFailure]
+    """Those that could not be made; nothing of them is left."""
+    instances: list[Instance]
+    """The copies that were made."""
+    pause_ms: float
+    """How long the source stood still."""
+
+
+class InstanceForkOptions(TypedDict, total=False):
+    allow_degraded: bool
+    """Accept a weaker substitute, named in the answer."""
+    count: int
+    """Copies. Default: 1, or one for each of variants."""
+    cpu_cores: float
+    """Cores, fractions allowed."""
+    disk_gb: float
+    """GiB of the writable layer, fractions allowed."""
+    disk_mb: int
+    """Alias of disk_gb, in MiB."""
+    entropy: Literal["report", "strict"]
+    """What a start from a full snapshot does about processes whose random generators cannot be renewed: report (default) names them, strict refuses."""
+    env: Mapping[str, str] | Sequence[Sequence[str]]
+    """Alias of env_vars."""
+    env_vars: Mapping[str, str] | Sequence[Sequence[str]]
+    """Environment of every command: an object, or an array of [name, value] pairs."""
+    labels: Mapping[str, str]
+    """To find it by."""
+    memory_mb: int
+    """MiB of memory."""
+    name: str
+    """Unique among the project's instances."""
+    network: NetworkPolicyParam | Literal["none", "egress"]
+    """What it may reach. Default: none, or as the snapshot's source."""
+    pids: int
+    """Processes and threads."""
+    runtime: Literal["auto", "docker", "native", "gvisor", "firecracker", "qemu"]
+    """What isolates. Default: auto, or what made the snapshot."""
+    ttl_ms: int
+    """After which it is deleted. Default: never."""
+    variants: Sequence[InstanceSettings]
+    """What each copy is to be like, where it differs."""
+
+
+@dataclass(frozen=True, repr=False)
+class InstanceList(Model):
+    instances: list[Instance]
+    next_cursor: str
+    """Cursor of the next page; empty at the end."""
+
+
+class InstanceOptions(TypedDict, total=False):
+    allow_degraded: bool
+    """Accept a weaker substitute, named in the answer."""
+    branch_from: str
+    """Start from a snapshot, a branch (id or name), an instance or an execution."""
+    checkpoint_id: str
+    """Alias of snapshot_id, for older clients."""
+    cpu_cores: float
+    """Cores, fractions allowed."""
+    disk_gb: float
+    """GiB of the writable layer, fractions allowed."""
+    disk_mb: int
+    """Alias of disk_gb, in MiB."""
+    entropy: Literal["report", "strict"]
+    """What a start from a full snapshot does about processes whose random generators cannot be renewed: report (default) names them, strict refuses."""
+    env: Mapping[str, str] | Sequence[Sequence[str]]
+    """Alias of env_vars."""
+    env_vars: Mapping[str, str] | Sequence[Sequence[str]]
+    """Environment of every command: an object, or an array of [name, value] pairs."""
+    image: str
+    """An OCI reference, an imported image, or host. Default: the server's configuration."""
+    labels: Mapping[str, str]
+    """To find it by."""
+    memory_mb: int
+    """MiB of memory."""
+    name: str
+    """Unique among the project's instances."""
+    network: NetworkPolicyParam | Literal["none", "egress"]
+    """What it may reach. Default: none, or as the snapshot's source."""
+    pids: int
+    """Processes and threads."""
+    runtime: Literal["auto", "docker", "native", "gvisor", "firecracker", "qemu"]
+    """What isolates. Default: auto, or what made the snapshot."""
+    snapshot_id: str
+    """Start from this snapshot."""
+    ttl_ms: int
+    """After which it is deleted. Default: never."""
+
+
+class InstanceSettings(TypedDict, total=False):
+    allow_degraded: bool
+    """Accept a weaker substitute, named in the answer."""
+    cpu_cores: float
+    """Cores, fractions allowed."""
+    disk_gb: float
+    """GiB of the writable layer, fractions allowed."""
+    disk_mb: int
+    """Alias of disk_gb, in MiB."""
+    entropy: Literal["report", "strict"]
+    """What a start from a full snapshot does about processes whose random generators cannot be renewed: report (default) names them, strict refuses."""
+    env: Mapping[str, str] | Sequence[Sequence[str]]
+    """Alias of env_vars."""
+    env_vars: Mapping[str, str] | Sequence[Sequence[str]]
+    """Environment of every command: an object, or an array of [name, value] pairs."""
+    labels: Mapping[str, str]
+    """To find it by."""
+    memory_mb: int
+    """MiB of memory."""
+    name: str
+    """Unique among the project's instances."""
+    network: NetworkPolicyParam | Literal["none", "egress"]
+    """What it may reach. Default: none, or as the snapshot's source."""
+    pids: int
+    """Processes and threads."""
+    runtime: Literal["auto", "docker", "native", "gvisor", "firecracker", "qemu"]
+    """What isolates. Default: auto, or what made the snapshot."""
+    ttl_ms: int
+    """After which it is deleted. Default: never."""
+
+
+class InstanceSettingsOptions(TypedDict, total=False):
+    allow_degraded: bool
+    """Accept a weaker substitute, named in the answer."""
+    cpu_cores: float
+    """Cores, fractions allowed."""
+    disk_gb: float
+    """GiB of the writable layer, fractions allowed."""
+    disk_mb: int
+    """Alias of disk_gb, in MiB."""
+    entropy: Literal["report", "strict"]
+    """What a start from a full snapshot does about processes whose random generators cannot be renewed: report (default) names them, strict refuses."""
+    env: Mapping[str, str] | Sequence[Sequence[str]]
+    """Alias of env_vars."""
+    env_vars: Mapping[str, str] | Sequence[Sequence[str]]
+    """Environment of every command: an object, or an array of [name, value] pairs."""
+    labels: Mapping[str, str]
+    """To find it by."""
+    memory_mb: int
+    """MiB of memory."""
+    name: str
+    """Unique among the project's instances."""
+    network: NetworkPolicyParam | Literal["none", "egress"]
+    """What it may reach. Default: none, or as the snapshot's source."""
+    pids: int
+    """Processes and threads."""
+    runtime: Literal["auto", "docker", "native", "gvisor", "firecracker", "qemu"]
+    """What isolates. Default: auto, or what made the snapshot."""
+    ttl_ms: int
+    """After which it is deleted. Default: never."""
+
+
+@dataclass(frozen=True, repr=False)
+class InstanceStats(Model):
+    cpu_ms: int
+    """User and system time since its sandbox began."""
+    disk_bytes: int
+    """In the writable layer."""
+    max_memory_bytes: int
+    memory_bytes: int
+    oom_kills: int
+    """Processes killed for want of memory."""
+    pids: int
+    """Processes and threads."""
+    pids_refused: int
+    """Forks that were refused."""
+
+
+class InstanceUpdateOptions(TypedDict, total=False):
+    labels: Mapping[str, str]
+    """In the place of those that it has; {} removes them."""
+    name: str
+    """Empty: no name."""
+    ttl_ms: int
+    """From now on, after which it is deleted; 0: never."""
+
+
+@dataclass(frozen=True, repr=False)
+class MergeConflict(Model):
+    branches: list[str]
+    path: str
+
+
+class MergeOptions(TypedDict, total=False):
+    description: str
+    labels: Mapping[str, str]
+    merge_strategy: Literal["union", "intersection", "latest"]
+    """union (default) takes all changes and refuses when two changed a path differently, intersection keeps what all changed alike, latest lets the newer win."""
+    name: str
+    """Of the snapshot that results."""
+    strategy: Literal["union", "intersection", "latest"]
+    """Alias of merge_strategy."""
+
+
+@dataclass(frozen=True, repr=False)
+class MergeResponse(Model):
+    conflicts: list[MergeConflict]
+    """Paths that were changed differently, and that the strategy settled."""
+    merged_id: str
+    """The snapshot that results, of kind fs."""
+    snapshot: Snapshot
+    snapshot_id: str
+    """The same as merged_id."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -227,79 +821,45 @@ class Metrics(Model):
     """Counters of the whole installation, for admins."""
 
 
-class NetworkPolicy(TypedDict, total=False):
+@dataclass(frozen=True, repr=False)
+class NetworkPolicy(Model):
+    mode: str
+    allow: list[str] | None = None
+
+
+class NetworkPolicyParam(TypedDict, total=False):
     mode: str
     allow: Sequence[str]
 
 
 @dataclass(frozen=True, repr=False)
-class Pool(Model):
-    aged: int
-    """Sandboxes replaced for their age."""
-    hits: int
-    """Claims that found one."""
+class NewAPIKey(Model):
+    created_at: datetime
     id: str
-    """The same for the same runtime, image and limits."""
-    idle: int
-    """Sandboxes that are ready."""
-    image: str
-    make_ms: int
-    """Time to make one ahead, of late."""
-    making: int
-    """Sandboxes under way."""
-    max: int
-    """Sandboxes kept ready at most."""
-    min: int
-    """Sandboxes kept ready whatever the demand."""
-    miss_ms: int
-    """Time that those took to make one, in all."""
-    misses: int
-    """Claims that found none, and had one made."""
-    oldest_ms: int
-    """Age of the oldest that is ready."""
-    priority: int
-    """The highest is served first when sandboxes or memory are short."""
-    resources: Resources
-    runtime: str
-    source: Literal["configuration", "api", "prewarm"]
-    """Where it comes from; one of a prewarm goes when its time is over."""
-    target: int
-    """Sandboxes that are to be ready now."""
-    why: str
-    """Why target is what it is."""
-    error: str | None = None
-    """Why the last attempt to make one failed."""
+    key: str
+    """The plain key. It is not kept: store it now."""
+    name: str
+    project: str
+    quota: Quota
+    role: Literal["admin", "user", "read-only"]
+    scopes: list[str]
+    """Areas of the API that the key is for (its tags), each for everything or, as area:read, for reading. Empty: every area."""
+    expires_at: datetime | None = None
+    """Absent: never."""
+    last_used_at: datetime | None = None
+    """To the minute."""
 
 
-@dataclass(frozen=True, repr=False)
-class PoolList(Model):
-    pools: list[Pool]
-
-
-class PoolSettingsOptions(TypedDict, total=False):
-    cpu_cores: float
-    disk_mb: int
-    image: str
-    """Default: that of executions."""
-    max: int
-    """Sandboxes kept ready at most, as the demand asks; default min."""
-    memory_mb: int
-    pids: int
-    priority: int
-    """The highest is served first when sandboxes or memory are short."""
-    runtime: Literal["auto", "docker", "native", "gvisor", "firecracker", "qemu"]
-    """Default: auto."""
-
-
-class PrewarmOptions(TypedDict, total=False):
-    cpu_cores: float
-    disk_mb: int
-    image: str
-    """Default: that of executions."""
-    memory_mb: int
-    pids: int
-    runtime: Literal["auto", "docker", "native", "gvisor", "firecracker", "qemu"]
-    """Default: auto."""
+class PauseOptions(TypedDict, total=False):
+    checkpoint: bool
+    """Take a snapshot first, which outlives the machine's next start. Default: true where the runtime can."""
+    description: str
+    kind: Literal["auto", "fs", "full"]
+    """fs: files; full: files, memory and processes; auto (default): the best that the runtime can."""
+    labels: Mapping[str, str]
+    """To find it by."""
+    name: str
+    """Names need not be unique."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -315,6 +875,8 @@ class Problem(Model):
     """The status in words."""
     type: str
     """Always about:blank: code tells the problems apart."""
+    conflicts: list[MergeConflict] | None = None
+    """For a refused merge: the paths that branches changed differently."""
     errors: list[FieldError] | None = None
     """For invalid input: each field and why."""
     remedy: str | None = None
@@ -322,11 +884,81 @@ class Problem(Model):
 
 
 @dataclass(frozen=True, repr=False)
-class Resources(Model):
-    cpu_cores: float | None = None
+class Process(Model):
+    command: list[str]
+    cpu_ms: int
+    pid: int
+    """Inside."""
+    ppid: int
+    rss_bytes: int
+    started_at: datetime
+    state: str
+    """One letter, as in /proc/PID/stat."""
+    uid: int
+    """Inside."""
+
+
+@dataclass(frozen=True, repr=False)
+class ProcessList(Model):
+    processes: list[Process]
+
+
+@dataclass(frozen=True, repr=False)
+class Quota(Model):
+    burst: int | None = None
+    """Requests that may come at once within the rate. 0: one second's."""
+    concurrency: int | None = None
+    """Executions that run or wait, and instances that are not stopped, at one time. 0: no bound."""
     disk_mb: int | None = None
+    """Disk limits of all of those together, in MiB. 0: no bound."""
+    executions_per_day: int | None = None
+    """Executions begun since midnight UTC. 0: no bound."""
     memory_mb: int | None = None
-    pids: int | None = None
+    """Memory limits of all of those together, in MiB. 0: no bound."""
+    rate_per_second: float | None = None
+    """Requests a second. 0: no bound."""
+
+
+class QuotaParam(TypedDict, total=False):
+    burst: int
+    """Requests that may come at once within the rate. 0: one second's."""
+    concurrency: int
+    """Executions that run or wait, and instances that are not stopped, at one time. 0: no bound."""
+    disk_mb: int
+    """Disk limits of all of those together, in MiB. 0: no bound."""
+    executions_per_day: int
+    """Executions begun since midnight UTC. 0: no bound."""
+    memory_mb: int
+    """Memory limits of all of those together, in MiB. 0: no bound."""
+    rate_per_second: float
+    """Requests a second. 0: no bound."""
+
+
+@dataclass(frozen=True, repr=False)
+class Removed(Model):
+    removed: list[str]
+    """Ids of what was removed."""
+
+
+@dataclass(frozen=True, repr=False)
+class Reseeded(Model):
+    command: str
+    done: bool
+    method: str
+    pid: int
+    library: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class Resources(Model):
+    cpu_cores: float
+    disk_gb: float
+    """GiB of the writable layer."""
+    disk_mb: int
+    """The same in MiB."""
+    memory_mb: int
+    pids: int
 
 
 @dataclass(frozen=True, repr=False)
@@ -369,6 +1001,216 @@ class ServerFrame(Model):
 
 
 @dataclass(frozen=True, repr=False)
+class Snapshot(Model):
+    checkpoint_id: str
+    """The same as id, for older clients."""
+    created_at: datetime
+    depth: int
+    """File layers above its image."""
+    description: str
+    id: str
+    image: str
+    image_digest: str
+    kind: Literal["fs", "full"]
+    labels: dict[str, str]
+    memory_bytes: int
+    """Of them, those that hold memory and processes."""
+    name: str
+    """Empty: it has none."""
+    resources: Resources
+    """Of its source."""
+    runtime: str
+    size_bytes: int
+    """Of its own files: what it holds besides its parents."""
+    snapshot_id: str
+    """The same as id."""
+    stored_bytes: int
+    """What it takes now, in both tiers together; of its cold copy what no earlier one had stored."""
+    tier: Literal["hot", "cold", "hot+cold"]
+    """Where its bytes are: hot, where restores take them from, or cold, from where they are brought back first."""
+    container_id: str | None = None
+    """The same as instance_id, for older clients."""
+    instance_id: str | None = None
+    """Its source."""
+    parent_id: str | None = None
+    """The snapshot that its source was made of or last saved as."""
+    pause_ms: float | None = None
+    """In the answer to its making: how long its source stood still."""
+
+
+@dataclass(frozen=True, repr=False)
+class SnapshotChange(Model):
+    change: str
+    new_size_bytes: int
+    old_size_bytes: int
+    path: str
+
+
+@dataclass(frozen=True, repr=False)
+class SnapshotDiff(Model):
+    changes: list[SnapshotChange]
+    from_: str
+    new_memory_bytes: int
+    old_memory_bytes: int
+    to: str
+
+
+class SnapshotExecOptions(TypedDict, total=False):
+    allow_degraded: bool
+    """Accept a weaker substitute, named in the answer."""
+    cpu_cores: float
+    """Cores, fractions allowed. Default, as of the other limits: as the snapshot's source."""
+    disk_mb: int
+    """MiB of the writable layer."""
+    entropy: Literal["report", "strict"]
+    """What to do about processes whose random generators cannot be renewed."""
+    env: Mapping[str, str] | Sequence[Sequence[str]]
+    """Alias of env_vars."""
+    env_vars: Mapping[str, str] | Sequence[Sequence[str]]
+    """Environment on top of the instance's own: an object, or an array of [name, value] pairs."""
+    files: Mapping[str, str | Mapping[str, str] | Mapping[str, bytes]]
+    """Files written before the command, path to content: a string, {"text": string} or {"base64": string}. A relative path is below working_dir."""
+    labels: Mapping[str, str]
+    """Kept with the execution."""
+    memory_mb: int
+    """MiB of memory."""
+    network: NetworkPolicyParam | Literal["none", "egress"]
+    """What the sandbox may reach: an object, or the bare mode as a string. Default: as the snapshot's source."""
+    payload: Sequence[int]
+    """An array of bytes given to the command on its standard input, for older clients. Alias of stdin."""
+    pids: int
+    """Processes and threads."""
+    stdin: str
+    """Text given to the command on its standard input."""
+    stdin_base64: bytes
+    """Bytes given to the command on its standard input. Alias of stdin."""
+    timeout_ms: int
+    """Limit on the command's run time. Default: the server's configuration."""
+    timeout_secs: float
+    """Alias of timeout_ms, in seconds."""
+    user: str
+    """Name or uid[:gid] inside. Default: the image's own, or root inside."""
+    working_dir: str
+    """Absolute. Default: the image's own, or /."""
+
+
+@dataclass(frozen=True, repr=False)
+class SnapshotList(Model):
+    next_cursor: str
+    """Cursor of the next page; empty at the end."""
+    snapshots: list[Snapshot]
+
+
+@dataclass(frozen=True, repr=False)
+class SnapshotNode(Model):
+    branches: list[str]
+    """Names of the branches of which it is the head."""
+    checkpoint_id: str
+    """The same as id, for older clients."""
+    children: list[SnapshotNode]
+    created_at: datetime
+    depth: int
+    """File layers above its image."""
+    description: str
+    id: str
+    image: str
+    image_digest: str
+    kind: Literal["fs", "full"]
+    labels: dict[str, str]
+    memory_bytes: int
+    """Of them, those that hold memory and processes."""
+    name: str
+    """Empty: it has none."""
+    resources: Resources
+    """Of its source."""
+    runtime: str
+    size_bytes: int
+    """Of its own files: what it holds besides its parents."""
+    snapshot_id: str
+    """The same as id."""
+    stored_bytes: int
+    """What it takes now, in both tiers together; of its cold copy what no earlier one had stored."""
+    tier: Literal["hot", "cold", "hot+cold"]
+    """Where its bytes are: hot, where restores take them from, or cold, from where they are brought back first."""
+    container_id: str | None = None
+    """The same as instance_id, for older clients."""
+    instance_id: str | None = None
+    """Its source."""
+    parent_id: str | None = None
+    """The snapshot that its source was made of or last saved as."""
+    pause_ms: float | None = None
+    """In the answer to its making: how long its source stood still."""
+
+
+class SnapshotOptions(TypedDict, total=False):
+    container_id: str
+    """Alias of instance_id, for older clients."""
+    description: str
+    image: str
+    """In the place of an instance: a file snapshot of this image as it is."""
+    instance_id: str
+    """The instance to save; it goes on."""
+    kind: Literal["auto", "fs", "full"]
+    """fs: files; full: files, memory and processes; auto (default): the best that the runtime can."""
+    labels: Mapping[str, str]
+    """To find it by."""
+    name: str
+    """Names need not be unique."""
+    runtime: Literal["auto", "docker", "native", "gvisor", "firecracker", "qemu"]
+    """With image: what is to restore it. Default: auto."""
+
+
+class SnapshotSettingsOptions(TypedDict, total=False):
+    description: str
+    kind: Literal["auto", "fs", "full"]
+    """fs: files; full: files, memory and processes; auto (default): the best that the runtime can."""
+    labels: Mapping[str, str]
+    """To find it by."""
+    name: str
+    """Names need not be unique."""
+
+
+@dataclass(frozen=True, repr=False)
+class SnapshotTree(Model):
+    roots: list[SnapshotNode]
+
+
+class SnapshotUpdateOptions(TypedDict, total=False):
+    description: str
+    labels: Mapping[str, str]
+    """In the place of those that it has; {} removes them."""
+    name: str
+
+
+@dataclass(frozen=True, repr=False)
+class Ticket(Model):
+    expires_at: datetime
+    ticket: str
+
+
+@dataclass(frozen=True, repr=False)
 class Usage(Model):
     cpu_ms: int
     max_memory_bytes: int
+
+
+@dataclass(frozen=True, repr=False)
+class UsageRecord(Model):
+    cpu_ms: int
+    """CPU time of the commands."""
+    executions: int
+    """Commands that ended."""
+    hour: datetime
+    """When the hour began, in UTC."""
+    key_id: str
+    memory_mb_seconds: float
+    """Memory limit in MiB times seconds, of commands and of running or paused instances."""
+    project: str
+    snapshot_bytes: int
+    """Bytes of the snapshots taken."""
+
+
+@dataclass(frozen=True, repr=False)
+class UsageReport(Model):
+    records: list[UsageRecord]
+    """By hour, then by key."""

@@ -1,0 +1,165 @@
+"use strict";
+Object.defineProperty(exports, "__esModule", { value: true });
+exports.AbortedError = exports.MalformedResponseError = exports.RequestTimeoutError = exports.StreamLostError = exports.ServerUnreachableError = exports.InternalError = exports.UnavailableError = exports.DeadlineExceededError = exports.ResourceExhaustedError = exports.PayloadTooLargeError = exports.CapabilityUnavailableError = exports.FailedPreconditionError = exports.ConflictError = exports.NotFoundError = exports.PermissionDeniedError = exports.UnauthenticatedError = exports.InvalidArgumentError = exports.FaasError = void 0;
+exports.fromProblem = fromProblem;
+/**
+ * What every error of this package is. `code` is the stable class of the API;
+ * `status` is undefined where there was no answer.
+ */
+class FaasError extends Error {
+    detail;
+    name = "FaasError";
+    code = "internal";
+    /** The field of the input that was refused. */
+    field;
+    /** What can be done about it. */
+    remedy;
+    /** The request's id in the server's log. */
+    requestId;
+    status;
+    /** When to try again. */
+    retryAfterMs;
+    /** For invalid input: each field and why. */
+    errors;
+    constructor(detail, details = {}) {
+        super(details.remedy ? `${detail} (${details.remedy})` : detail, { cause: details.cause });
+        this.detail = detail;
+        this.field = details.field;
+        this.remedy = details.remedy;
+        this.requestId = details.requestId;
+        this.status = details.status;
+        this.retryAfterMs = details.retryAfterMs;
+        this.errors = details.errors ?? [];
+    }
+}
+exports.FaasError = FaasError;
+/** The input was refused; `errors` names each field and why. */
+class InvalidArgumentError extends FaasError {
+    name = "InvalidArgumentError";
+    code = "invalid_argument";
+}
+exports.InvalidArgumentError = InvalidArgumentError;
+/** The key is missing or not known. */
+class UnauthenticatedError extends FaasError {
+    name = "UnauthenticatedError";
+    code = "unauthenticated";
+}
+exports.UnauthenticatedError = UnauthenticatedError;
+/** The key may not do this. */
+class PermissionDeniedError extends FaasError {
+    name = "PermissionDeniedError";
+    code = "permission_denied";
+}
+exports.PermissionDeniedError = PermissionDeniedError;
+/** There is no such thing in the project. */
+class NotFoundError extends FaasError {
+    name = "NotFoundError";
+    code = "not_found";
+}
+exports.NotFoundError = NotFoundError;
+/** It contradicts what is there. */
+class ConflictError extends FaasError {
+    name = "ConflictError";
+    code = "conflict";
+}
+exports.ConflictError = ConflictError;
+/** The state of things does not allow it. */
+class FailedPreconditionError extends FaasError {
+    name = "FailedPreconditionError";
+    code = "failed_precondition";
+}
+exports.FailedPreconditionError = FailedPreconditionError;
+/** No runtime of the server can do it; `remedy` says what would help. */
+class CapabilityUnavailableError extends FaasError {
+    name = "CapabilityUnavailableError";
+    code = "capability_unavailable";
+}
+exports.CapabilityUnavailableError = CapabilityUnavailableError;
+/** The request is larger than the server takes. */
+class PayloadTooLargeError extends FaasError {
+    name = "PayloadTooLargeError";
+    code = "payload_too_large";
+}
+exports.PayloadTooLargeError = PayloadTooLargeError;
+/** Something is used up; `retryAfterMs` says when to try again. */
+class ResourceExhaustedError extends FaasError {
+    name = "ResourceExhaustedError";
+    code = "resource_exhausted";
+}
+exports.ResourceExhaustedError = ResourceExhaustedError;
+/** It took longer than it may. */
+class DeadlineExceededError extends FaasError {
+    name = "DeadlineExceededError";
+    code = "deadline_exceeded";
+}
+exports.DeadlineExceededError = DeadlineExceededError;
+/** The server does not work right now. */
+class UnavailableError extends FaasError {
+    name = "UnavailableError";
+    code = "unavailable";
+}
+exports.UnavailableError = UnavailableError;
+/** The platform failed; the server's log has the cause. */
+class InternalError extends FaasError {
+    name = "InternalError";
+}
+exports.InternalError = InternalError;
+/** The server gave no answer. */
+class ServerUnreachableError extends UnavailableError {
+    name = "ServerUnreachableError";
+}
+exports.ServerUnreachableError = ServerUnreachableError;
+/** A stream broke off before its end and could not be continued. */
+class StreamLostError extends UnavailableError {
+    name = "StreamLostError";
+}
+exports.StreamLostError = StreamLostError;
+/** The server did not answer within the client's time-out. */
+class RequestTimeoutError extends DeadlineExceededError {
+    name = "RequestTimeoutError";
+}
+exports.RequestTimeoutError = RequestTimeoutError;
+/** The server's answer is not one of this API. */
+class MalformedResponseError extends InternalError {
+    name = "MalformedResponseError";
+}
+exports.MalformedResponseError = MalformedResponseError;
+/** The caller's AbortSignal ended it; `cause` is the signal's reason. */
+class AbortedError extends FaasError {
+    name = "AbortedError";
+}
+exports.AbortedError = AbortedError;
+const classes = {
+    invalid_argument: InvalidArgumentError,
+    unauthenticated: UnauthenticatedError,
+    permission_denied: PermissionDeniedError,
+    not_found: NotFoundError,
+    conflict: ConflictError,
+    failed_precondition: FailedPreconditionError,
+    capability_unavailable: CapabilityUnavailableError,
+    payload_too_large: PayloadTooLargeError,
+    resource_exhausted: ResourceExhaustedError,
+    deadline_exceeded: DeadlineExceededError,
+    unavailable: UnavailableError,
+    internal: InternalError,
+};
+/** Makes the error that a problem+json body describes. */
+function fromProblem(value, status, retryAfterMs) {
+    const problem = typeof value === "object" && value !== null ? value : {};
+    if (typeof problem.code !== "string" || !problem.code) {
+        const detail = `the server answered ${status}, which is no answer of this API`;
+        return status !== undefined && status < 500
+            ? new MalformedResponseError(detail, { status })
+            : new UnavailableError(detail, { status });
+    }
+    const errors = Array.isArray(problem.errors) ? problem.errors : [];
+    const kind = classes[problem.code] ?? InternalError; // a later server may know more codes
+    return new kind(String(problem.detail ?? problem.title ?? problem.code), {
+        field: errors.length === 1 ? errors[0]?.field : undefined,
+        remedy: problem.remedy,
+        requestId: problem.request_id,
+        status: status ?? problem.status,
+        retryAfterMs,
+        errors,
+    });
+}

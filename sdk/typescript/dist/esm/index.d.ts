@@ -1,0 +1,10 @@
+export { Client, type ProgramOptions } from "./client.js";
+export type { ClientEvents, Retry } from "./emitter.js";
+export * from "./errors.js";
+export type { ExecutionEvent, ExitEvent, OutputEvent, RawEvent, ResultEvent, StartedEvent } from "./events.js";
+export { type Command, type ExecuteOptions, ExecutionStream, type Files, Process, type RunOptions, type Sink, type TerminalSize } from "./execution.js";
+export { EventStream, Executions, type LogStream } from "./executions.js";
+export type { ClientMetrics } from "./stats.js";
+export type { ClientOptions, RequestOptions } from "./transport.js";
+export * from "./types.js";
+export { VERSION } from "./version.js";
