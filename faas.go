@@ -218,6 +218,7 @@ type Execution struct {
 	Image      string          `json:"image"`
 	Runtime    Runtime         `json:"runtime"`
 	Mode       Mode            `json:"mode"`
+	InstanceID string          `json:"instance_id,omitempty"` // that it ran in, when that was there before
 	CreatedAt  time.Time       `json:"created_at"`
 	FinishedAt *time.Time      `json:"finished_at,omitempty"`
 	Result     *Result         `json:"result,omitempty"`

@@ -9,6 +9,9 @@ import "time"
 //	            running, paused ─→ failed ─→ starting
 //	            any but creating ─→ deleting ─→ gone
 //
+// One that was paused or stopped because it was idle is asleep: the next command
+// in it, or connection to it, wakes it on the same edges.
+//
 // A transition that fails, or that the daemon's death cut short, leads back to
 // where it began. An instance whose sandbox ended by itself is failed; starting
 // it begins again from what it was last made of.
@@ -55,12 +58,28 @@ type Instance struct {
 	CreatedAt  time.Time         `json:"created_at"`
 	StartedAt  *time.Time        `json:"started_at,omitempty"` // of the present sandbox
 	ExpiresAt  *time.Time        `json:"expires_at,omitempty"` // when it is deleted
+	// IdleTimeoutMS is after how long without a command in it or a connection to
+	// it, in milliseconds, OnIdle is done to it; 0: never.
+	IdleTimeoutMS int64      `json:"idle_timeout_ms,omitempty"`
+	OnIdle        IdleAction `json:"on_idle,omitempty"`
+	Asleep        bool       `json:"asleep,omitempty"` // paused or stopped because it was idle
 	// Reseeded says what became of the random generators in the memory of the
 	// processes that a full snapshot brought back; see Entropy.
 	Reseeded []Reseeded `json:"reseeded,omitempty"`
 	// Hooks are the on-restore hooks that ran in it.
 	Hooks []Hook `json:"hooks,omitempty"`
 }
+
+// IdleAction is what becomes of an instance that nobody uses. What its
+// processes do by themselves does not count as use.
+type IdleAction string
+
+// IdlePause, the default, lets its processes stand still in memory; IdleStop
+// keeps its files only.
+const (
+	IdlePause IdleAction = "pause"
+	IdleStop  IdleAction = "stop"
+)
 
 // Reseeded is what happened to one generator in the memory of one process.
 type Reseeded struct {
@@ -105,9 +124,24 @@ type InstanceRequest struct {
 	Env           map[string]string // of every command; on top of the snapshot's own
 	Network       *NetworkPolicy    // nil: none, or that of the snapshot
 	TTL           time.Duration     // after which it is deleted; 0: never
+	IdleTimeout   time.Duration     // at least MinIdleTimeout; 0: never
+	OnIdle        IdleAction        // empty: IdlePause
 	Labels        map[string]string
 	AllowDegraded bool
 	Entropy       Entropy // empty: EntropyReport
+}
+
+// MinIdleTimeout is the shortest idle time-out: below it instances would sleep
+// between the commands of one script.
+const MinIdleTimeout = time.Second
+
+// InstanceUpdate changes an instance. What is nil stays as it is.
+type InstanceUpdate struct {
+	Name        *string
+	Labels      map[string]string
+	TTL         *time.Duration // from now on; 0: it lives until told otherwise
+	IdleTimeout *time.Duration // 0: never
+	OnIdle      IdleAction     // empty: as it is
 }
 
 // InstanceFilter selects instances; a zero field selects all.

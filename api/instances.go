@@ -24,6 +24,8 @@ type InstanceSettings struct {
 	Env           Variables         `json:"env,omitempty" alias:"env_vars" doc:"Alias of env_vars."`
 	Network       *Network          `json:"network,omitempty" doc:"What it may reach. Default: none, or as the snapshot's source."`
 	TTLMS         int64             `json:"ttl_ms,omitempty" minimum:"1" maximum:"315360000000" doc:"After which it is deleted. Default: never."`
+	IdleTimeoutMS int64             `json:"idle_timeout_ms,omitempty" minimum:"1000" maximum:"315360000000" doc:"After this long without a command in it or a connection to it, on_idle is done; the next one wakes it. Default: never."`
+	OnIdle        faas.IdleAction   `json:"on_idle,omitempty" enum:"pause,stop" doc:"pause (default): its processes stand still and keep their memory; stop: its files stay."`
 	Labels        map[string]string `json:"labels,omitempty" doc:"To find it by."`
 	AllowDegraded bool              `json:"allow_degraded,omitempty" doc:"Accept a weaker substitute, named in the answer."`
 	Entropy       faas.Entropy      `json:"entropy,omitempty" enum:"report,strict" doc:"What a start from a full snapshot does about processes whose random generators cannot be renewed: report (default) names them, strict refuses."`
@@ -43,6 +45,9 @@ type InstanceUpdate struct {
 	Name   *string           `json:"name,omitempty" maxLength:"128" doc:"Empty: no name."`
 	Labels map[string]string `json:"labels,omitempty" doc:"In the place of those that it has; {} removes them."`
 	TTLMS  *int64            `json:"ttl_ms,omitempty" minimum:"0" maximum:"315360000000" doc:"From now on, after which it is deleted; 0: never."`
+
+	IdleTimeoutMS *int64          `json:"idle_timeout_ms,omitempty" minimum:"0" maximum:"315360000000" doc:"0: never."`
+	OnIdle        faas.IdleAction `json:"on_idle,omitempty" enum:"pause,stop"`
 }
 
 // Resources are the limits of a sandbox.
@@ -79,8 +84,13 @@ type Instance struct {
 	CreatedAt    time.Time           `json:"created_at"`
 	StartedAt    *time.Time          `json:"started_at,omitempty" doc:"When its present sandbox began."`
 	ExpiresAt    *time.Time          `json:"expires_at,omitempty" doc:"When it is deleted."`
-	Reseeded     []faas.Reseeded     `json:"reseeded,omitempty" doc:"Of a start from a full snapshot: the random generators found in its processes' memory, and those that could not be renewed."`
-	Hooks        []faas.Hook         `json:"hooks,omitempty" doc:"Of a start from a snapshot: the on-restore hooks that ran."`
+
+	IdleTimeoutMS int64           `json:"idle_timeout_ms,omitempty" doc:"After this long without use it is put to sleep."`
+	OnIdle        faas.IdleAction `json:"on_idle,omitempty" enum:"pause,stop"`
+	Asleep        bool            `json:"asleep,omitempty" doc:"It is paused or stopped because it was idle: the next command or connection wakes it."`
+
+	Reseeded []faas.Reseeded `json:"reseeded,omitempty" doc:"Of a start from a full snapshot: the random generators found in its processes' memory, and those that could not be renewed."`
+	Hooks    []faas.Hook     `json:"hooks,omitempty" doc:"Of a start from a snapshot: the on-restore hooks that ran."`
 }
 
 // NewInstance puts an instance into the form of the wire.
@@ -93,7 +103,8 @@ func NewInstance(x *faas.Instance) *Instance {
 		ID: x.ID, InstanceID: x.ID, ContainerID: x.ID, Name: x.Name, Status: x.Status, Error: x.Error,
 		Image: x.Image, Runtime: x.Runtime, Resources: NewResources(x.Resources), Network: x.Network, Labels: labels,
 		SnapshotID: x.SnapshotID, BranchID: x.BranchID, Degraded: x.Degraded,
-		CreatedAt: x.CreatedAt, StartedAt: x.StartedAt, ExpiresAt: x.ExpiresAt, Reseeded: x.Reseeded, Hooks: x.Hooks,
+		CreatedAt: x.CreatedAt, StartedAt: x.StartedAt, ExpiresAt: x.ExpiresAt,
+		IdleTimeoutMS: x.IdleTimeoutMS, OnIdle: x.OnIdle, Asleep: x.Asleep, Reseeded: x.Reseeded, Hooks: x.Hooks,
 	}
 }
 
@@ -177,4 +188,15 @@ type InstanceLogs struct {
 type PauseRequest struct {
 	Checkpoint *bool `json:"checkpoint,omitempty" doc:"Take a snapshot first, which outlives the machine's next start. Default: true where the runtime can."`
 	SnapshotSettings
+}
+
+// NewInstanceLog puts the record of a command into the form of the wire.
+func NewInstanceLog(e *faas.Execution) InstanceLog {
+	log := InstanceLog{ExecutionID: e.ID, Status: e.Status, Command: e.Command, CreatedAt: e.CreatedAt, FinishedAt: e.FinishedAt}
+	if e.Result != nil {
+		log.ExitCode = &e.Result.ExitCode
+		log.Stdout, _ = text(e.Result.Stdout)
+		log.Stderr, _ = text(e.Result.Stderr)
+	}
+	return log
 }

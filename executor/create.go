@@ -45,6 +45,9 @@ func (e *Executor) instanceRequest(req faas.InstanceRequest, from *origin) (comp
 	if req.TTL < 0 {
 		return complete, asked, faas.InvalidField("ttl_ms", "is negative")
 	}
+	if err := checkIdle(req.IdleTimeout, req.OnIdle); err != nil {
+		return complete, asked, err
+	}
 	r := faas.Request{
 		Project: req.Project, Command: []string{"true"}, Image: req.Image, Runtime: req.Runtime,
 		Env: req.Env, Resources: req.Resources, Labels: req.Labels, AllowDegraded: req.AllowDegraded, Entropy: req.Entropy,
@@ -92,7 +95,7 @@ func (e *Executor) createFrom(ctx context.Context, req faas.InstanceRequest, fro
 		return nil, &faas.Error{Kind: faas.KindResourceExhausted, Op: "create instance", RetryAfter: 10 * time.Second,
 			Detail: fmt.Sprintf("%d instances run here, as many as the configuration allows", n), Remedy: "stop or delete some"}
 	}
-	candidates, err := e.candidatesFor(ctx, complete, asked, from)
+	candidates, err := e.candidatesFor(ctx, complete, asked, from, idleNeeds(req)...)
 	if err != nil {
 		return nil, err
 	}
@@ -102,6 +105,10 @@ func (e *Executor) createFrom(ctx context.Context, req faas.InstanceRequest, fro
 		Image: complete.Image, Runtime: candidates[0].driver.Name(), Resources: complete.Resources,
 		Network: complete.Network, Labels: complete.Labels, CreatedAt: now,
 	}}
+	record.IdleTimeoutMS, record.OnIdle = req.IdleTimeout.Milliseconds(), req.OnIdle
+	if record.IdleTimeoutMS != 0 && record.OnIdle == "" {
+		record.OnIdle = faas.IdlePause
+	}
 	if req.TTL > 0 {
 		expires := now.Add(req.TTL)
 		record.ExpiresAt = &expires
@@ -123,6 +130,17 @@ func (e *Executor) createFrom(ctx context.Context, req faas.InstanceRequest, fro
 	}
 	e.expiry.poke()
 	return x, nil
+}
+
+// idleNeeds is what a runtime must offer for what becomes of an idle instance.
+func idleNeeds(req faas.InstanceRequest) []need {
+	switch {
+	case req.IdleTimeout == 0:
+		return nil
+	case req.OnIdle == faas.IdleStop:
+		return []need{restoreNeed(faas.SnapshotFS)}
+	}
+	return []need{{feature: faas.FeaturePause, asked: "pausing when it is idle"}}
 }
 
 // furnish gives a new instance its sandbox.
@@ -152,7 +170,7 @@ func (e *Executor) furnish(ctx context.Context, x *instance, req faas.Request, c
 // running writes into a record that an instance has a sandbox.
 func running(r *meta.Instance, p *private, s *pool.Sandbox, w *execution) {
 	now, handle := time.Now().UTC(), s.Handle()
-	r.Status, r.Error, r.SandboxID, r.StartedAt = faas.InstanceRunning, "", s.ID(), &now
+	r.Status, r.Error, r.SandboxID, r.StartedAt, r.Asleep = faas.InstanceRunning, "", s.ID(), &now, false
 	r.Runtime, r.Degraded = handle.Runtime, w.degraded
 	r.Reseeded, r.Hooks = w.reseeded, w.hooks
 	p.Handle, p.ImageDigest = &handle, s.Image.Digest

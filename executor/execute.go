@@ -126,7 +126,7 @@ func (e *Executor) begin(ctx context.Context, x *execution, runtime faas.Runtime
 	x.record = faas.Execution{
 		ID: x.req.ID, Project: x.req.Project, Status: faas.ExecutionRunning,
 		Command: x.req.Command, Image: x.req.Image, Runtime: runtime,
-		Mode: x.req.Mode, CreatedAt: time.Now().UTC(),
+		Mode: x.req.Mode, InstanceID: x.req.InstanceID, CreatedAt: time.Now().UTC(),
 	}
 	if err := e.store.Begin(ctx, x.record); err != nil {
 		return err

@@ -67,3 +67,16 @@ func orDefault(project string) string {
 	}
 	return project
 }
+
+// InstanceExecutions lists what ran in an instance, newest first, and the cursor
+// of the next page, "" at the end.
+func (e *Executor) InstanceExecutions(ctx context.Context, project, id string, limit int, cursor string) ([]faas.Execution, string, error) {
+	limit, err := pageSize(limit)
+	if err != nil {
+		return nil, "", err
+	}
+	if _, err := e.Instance(ctx, project, id); err != nil {
+		return nil, "", err
+	}
+	return e.store.InstanceExecutions(ctx, orDefault(project), id, limit, cursor)
+}

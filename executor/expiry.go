@@ -30,14 +30,14 @@ func (k *expiry) poke() {
 	}
 }
 
-// keepTime deletes expired instances, and takes over those of processes that
+// keepTime deletes expired instances, puts idle ones to sleep, and takes over those of processes that
 // died, until the executor closes.
 func (e *Executor) keepTime() {
 	timer := time.NewTimer(adoptEvery)
 	defer timer.Stop()
 	adopted := time.Now()
 	for {
-		pause := e.expire(time.Now())
+		pause := min(e.expire(time.Now()), e.idle(time.Now()))
 		timer.Reset(min(pause, max(0, adoptEvery-time.Since(adopted))))
 		select {
 		case <-e.ctx.Done():

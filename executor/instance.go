@@ -28,6 +28,7 @@ type instance struct {
 	private private
 	sandbox *pool.Sandbox // nil: it has none
 	deleted bool
+	use     use
 }
 
 // private is what the record of an instance holds for the executor alone.
@@ -46,7 +47,7 @@ type private struct {
 }
 
 func newInstance(record meta.Instance, p private) *instance {
-	x := &instance{id: record.ID, project: record.Project, turn: make(chan struct{}, 1), record: record, private: p}
+	x := &instance{id: record.ID, project: record.Project, turn: make(chan struct{}, 1), record: record, private: p, use: use{last: time.Now()}}
 	x.turn <- struct{}{}
 	return x
 }
@@ -156,28 +157,35 @@ func (e *Executor) take(ctx context.Context, project, id, op string) (x *instanc
 		leave()
 		return nil, nil, err
 	}
+	turn, err := e.turnOf(ctx, x, op)
+	if err != nil {
+		leave()
+		return nil, nil, err
+	}
+	return x, func() {
+		turn()
+		leave()
+	}, nil
+}
+
+// turnOf waits for the turn to change an instance, which release gives back.
+func (e *Executor) turnOf(ctx context.Context, x *instance, op string) (release func(), err error) {
 	select {
 	case <-x.turn:
 	case <-ctx.Done():
-		leave()
-		return nil, nil, stopped(ctx, op+" "+id)
+		return nil, stopped(ctx, op+" "+x.id)
 	}
 	x.mu.Lock()
 	deleted := x.deleted
 	x.mu.Unlock()
-	if deleted {
-		x.turn <- struct{}{}
-		leave()
-		_, err := e.store.Instance(ctx, project, id)
-		if err == nil {
-			err = errClosing
-		}
-		return nil, nil, err
+	if !deleted {
+		return func() { x.turn <- struct{}{} }, nil
 	}
-	return x, func() {
-		x.turn <- struct{}{}
-		leave()
-	}, nil
+	x.turn <- struct{}{}
+	if _, err = e.store.Instance(ctx, x.project, x.id); err == nil {
+		err = errClosing
+	}
+	return nil, err
 }
 
 // save changes an instance's record, durably; the caller has its turn.
@@ -219,6 +227,7 @@ func (e *Executor) transition(x *instance, to faas.InstanceStatus) (back func(),
 func (e *Executor) place(x *instance, s *pool.Sandbox) {
 	x.mu.Lock()
 	x.sandbox = s
+	x.use.last = time.Now()
 	x.mu.Unlock()
 	e.tasks.Go(func() { e.watch(x, s) })
 }
@@ -252,7 +261,7 @@ func (e *Executor) watch(x *instance, s *pool.Sandbox) {
 
 func failed(why string) func(*meta.Instance, *private) {
 	return func(r *meta.Instance, p *private) {
-		r.Status, r.Error, r.SandboxID, p.Handle = faas.InstanceFailed, why, "", nil
+		r.Status, r.Error, r.SandboxID, r.Asleep, p.Handle = faas.InstanceFailed, why, "", false, nil
 	}
 }
 

@@ -14,48 +14,93 @@ import (
 const pauseTimeout = 30 * time.Second
 
 // PauseInstance stops every process of an instance in place. Its commands go
-// on when it is resumed. One that is paused already stays so.
+// on when it is resumed. One that is paused already stays so, and does not wake
+// by itself any more.
 func (e *Executor) PauseInstance(ctx context.Context, project, id string) (*faas.Instance, error) {
-	return e.pausing(ctx, project, id, "pause", faas.InstanceRunning, faas.InstancePausing, faas.InstancePaused, driver.Pauser.Pause)
+	return e.changed(ctx, project, id, "pause", func(ctx context.Context, x *instance) error { return e.pauseTaken(ctx, x, false) })
 }
 
 // ResumeInstance lets the processes of a paused instance go on.
 func (e *Executor) ResumeInstance(ctx context.Context, project, id string) (*faas.Instance, error) {
-	return e.pausing(ctx, project, id, "resume", faas.InstancePaused, faas.InstanceResuming, faas.InstanceRunning, driver.Pauser.Resume)
+	return e.changed(ctx, project, id, "resume", e.resumeTaken)
 }
 
-func (e *Executor) pausing(ctx context.Context, project, id, op string, from, through, to faas.InstanceStatus, do func(driver.Pauser, context.Context) error) (*faas.Instance, error) {
+// changed changes an instance in its turn and returns what it is then.
+func (e *Executor) changed(ctx context.Context, project, id, op string, change func(context.Context, *instance) error) (*faas.Instance, error) {
 	x, release, err := e.take(ctx, project, id, op)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	_, _, s := x.state()
-	switch x.status() {
-	case to:
-		return x.view(), nil
-	case from:
-	default:
-		return nil, wrongStatus(x, op, "only one that is "+string(from)+" can "+op)
+	if err := change(ctx, x); err != nil {
+		return nil, err
 	}
+	e.expiry.poke()
+	return x.view(), nil
+}
+
+// pauseTaken pauses an instance whose turn the caller has; asleep says that it
+// wakes by itself.
+func (e *Executor) pauseTaken(ctx context.Context, x *instance, asleep bool) error {
+	if x.status() == faas.InstancePaused {
+		return e.stayAwake(x)
+	}
+	return e.pausing(ctx, x, pauseStep{
+		op: "pause", from: faas.InstanceRunning, through: faas.InstancePausing, to: faas.InstancePaused,
+		do: driver.Pauser.Pause, asleep: asleep,
+	})
+}
+
+func (e *Executor) resumeTaken(ctx context.Context, x *instance) error {
+	if x.status() == faas.InstanceRunning {
+		return nil
+	}
+	err := e.pausing(ctx, x, pauseStep{
+		op: "resume", from: faas.InstancePaused, through: faas.InstanceResuming, to: faas.InstanceRunning, do: driver.Pauser.Resume,
+	})
+	x.mu.Lock()
+	x.use.last = time.Now()
+	x.mu.Unlock()
+	return err
+}
+
+// stayAwake makes an instance that sleeps one that was paused or stopped on
+// request.
+func (e *Executor) stayAwake(x *instance) error {
+	if !x.view().Asleep {
+		return nil
+	}
+	return e.save(x, func(r *meta.Instance, _ *private) { r.Asleep = false })
+}
+
+// pauseStep is a change between running and paused.
+type pauseStep struct {
+	op                string
+	from, through, to faas.InstanceStatus
+	do                func(driver.Pauser, context.Context) error
+	asleep            bool
+}
+
+func (e *Executor) pausing(ctx context.Context, x *instance, step pauseStep) error {
+	if x.status() != step.from {
+		return wrongStatus(x, step.op, "only one that is "+string(step.from)+" can "+step.op)
+	}
+	_, _, s := x.state()
 	pauser, ok := s.Sandbox.(driver.Pauser)
 	if !ok {
-		return nil, e.lacks(x, faas.FeaturePause, op)
+		return e.lacks(x, faas.FeaturePause, step.op)
 	}
-	back, err := e.transition(x, through)
+	back, err := e.transition(x, step.through)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	limited, cancel := context.WithTimeout(ctx, pauseTimeout)
 	defer cancel()
-	if err := do(pauser, limited); err != nil {
+	if err := step.do(pauser, limited); err != nil {
 		back()
-		return nil, err
+		return err
 	}
-	if err := e.save(x, func(r *meta.Instance, _ *private) { r.Status = to }); err != nil {
-		return nil, err
-	}
-	return x.view(), nil
+	return e.save(x, func(r *meta.Instance, _ *private) { r.Status, r.Asleep = step.to, step.asleep })
 }
 
 // lacks says why an instance's runtime cannot do something.
@@ -74,23 +119,25 @@ func (e *Executor) lacks(x *instance, f faas.Feature, op string) error {
 }
 
 // StopInstance keeps an instance's files and frees all else: its processes are
-// killed. One that is stopped already stays so.
+// killed. One that is stopped already stays so, and does not wake by itself any
+// more.
 func (e *Executor) StopInstance(ctx context.Context, project, id string) (*faas.Instance, error) {
-	x, release, err := e.take(ctx, project, id, "stop")
-	if err != nil {
-		return nil, err
-	}
-	defer release()
+	return e.changed(ctx, project, id, "stop", func(ctx context.Context, x *instance) error { return e.stopTaken(ctx, x, false) })
+}
+
+// stopTaken stops an instance whose turn the caller has; asleep says that it
+// wakes by itself.
+func (e *Executor) stopTaken(ctx context.Context, x *instance, asleep bool) error {
 	switch x.status() {
 	case faas.InstanceStopped:
-		return x.view(), nil
+		return e.stayAwake(x)
 	case faas.InstanceRunning, faas.InstancePaused:
 	default:
-		return nil, wrongStatus(x, "stop", "start or delete it")
+		return wrongStatus(x, "stop", "start or delete it")
 	}
 	back, err := e.transition(x, faas.InstanceStopping)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	record, p, s := x.state()
 	m := e.manifestOf(record, p)
@@ -98,49 +145,48 @@ func (e *Executor) StopInstance(ctx context.Context, project, id string) (*faas.
 	saved, _, err := e.saveState(ctx, s, m, p.Base)
 	if err != nil {
 		back()
-		return nil, err
+		return err
 	}
 	err = e.save(x, func(r *meta.Instance, p *private) {
-		r.Status, r.SandboxID, r.StartedAt = faas.InstanceStopped, "", nil
+		r.Status, r.SandboxID, r.StartedAt, r.Asleep = faas.InstanceStopped, "", nil, asleep
 		p.State, p.Base, p.Handle = saved.ID, saved.ID, nil
 	})
 	if err != nil {
 		e.dropHidden(saved.ID)
 		back()
-		return nil, err
+		return err
 	}
 	x.mu.Lock()
 	x.sandbox = nil
 	x.mu.Unlock()
 	e.reaper.destroy(s)
 	e.dropHidden(p.State, p.Base)
-	return x.view(), nil
+	return nil
 }
 
 // StartInstance makes a stopped instance run again from its files. A failed
 // one begins again with what it was last made of.
 func (e *Executor) StartInstance(ctx context.Context, project, id string) (*faas.Instance, error) {
-	x, release, err := e.take(ctx, project, id, "start")
-	if err != nil {
-		return nil, err
-	}
-	defer release()
+	return e.changed(ctx, project, id, "start", e.startTaken)
+}
+
+func (e *Executor) startTaken(ctx context.Context, x *instance) error {
 	switch x.status() {
 	case faas.InstanceRunning:
-		return x.view(), nil
+		return nil
 	case faas.InstanceStopped, faas.InstanceFailed:
 	default:
-		return nil, wrongStatus(x, "start", "a paused one is resumed")
+		return wrongStatus(x, "start", "a paused one is resumed")
 	}
 	back, err := e.transition(x, faas.InstanceStarting)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := e.startAgain(ctx, x); err != nil {
 		back()
-		return nil, err
+		return err
 	}
-	return x.view(), nil
+	return nil
 }
 
 func (e *Executor) startAgain(ctx context.Context, x *instance) error {
@@ -208,43 +254,56 @@ func (e *Executor) DeleteInstance(ctx context.Context, project, id string) error
 	return nil
 }
 
-// UpdateInstance changes the name and the labels of an instance, and how long
-// it lives from now on: 0 leaves that as it is, a negative ttl lets it live
-// until told otherwise. A nil name or labels stay as they are.
-func (e *Executor) UpdateInstance(ctx context.Context, project, id string, name *string, labels map[string]string, ttl time.Duration) (*faas.Instance, error) {
-	if name != nil {
-		if err := checkName("name", *name, true); err != nil {
-			return nil, err
-		}
-	}
-	if err := checkLabels(&faas.Request{Labels: labels}); err != nil {
+// UpdateInstance changes what an instance is called and how long it lives and
+// stays awake.
+func (e *Executor) UpdateInstance(ctx context.Context, project, id string, update faas.InstanceUpdate) (*faas.Instance, error) {
+	if err := checkUpdate(update); err != nil {
 		return nil, err
 	}
-	x, release, err := e.take(ctx, project, id, "update")
-	if err != nil {
-		return nil, err
+	return e.changed(ctx, project, id, "update", func(_ context.Context, x *instance) error {
+		return e.save(x, func(r *meta.Instance, _ *private) { apply(update, r) })
+	})
+}
+
+func checkUpdate(u faas.InstanceUpdate) error {
+	if u.Name != nil {
+		if err := checkName("name", *u.Name, true); err != nil {
+			return err
+		}
 	}
-	defer release()
-	err = e.save(x, func(r *meta.Instance, _ *private) {
-		if name != nil {
-			r.Name = *name
-		}
-		if labels != nil {
-			r.Labels = labels
-		}
-		if ttl > 0 {
-			expires := time.Now().UTC().Add(ttl)
+	if u.TTL != nil && *u.TTL < 0 {
+		return faas.InvalidField("ttl_ms", "is negative")
+	}
+	var idle time.Duration
+	if u.IdleTimeout != nil {
+		idle = *u.IdleTimeout
+	}
+	if err := checkIdle(idle, u.OnIdle); err != nil {
+		return err
+	}
+	return checkLabels(&faas.Request{Labels: u.Labels})
+}
+
+func apply(u faas.InstanceUpdate, r *meta.Instance) {
+	if u.Name != nil {
+		r.Name = *u.Name
+	}
+	if u.Labels != nil {
+		r.Labels = u.Labels
+	}
+	if u.TTL != nil {
+		r.ExpiresAt = nil
+		if *u.TTL > 0 {
+			expires := time.Now().UTC().Add(*u.TTL)
 			r.ExpiresAt = &expires
 		}
-		if ttl < 0 {
-			r.ExpiresAt = nil
-		}
-	})
-	if err != nil {
-		return nil, err
 	}
-	e.expiry.poke()
-	return x.view(), nil
+	if u.IdleTimeout != nil {
+		r.IdleTimeoutMS = u.IdleTimeout.Milliseconds()
+	}
+	if u.OnIdle != "" {
+		r.OnIdle = u.OnIdle
+	}
 }
 
 // manifestOf describes a snapshot of an instance.

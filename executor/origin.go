@@ -156,9 +156,9 @@ func (e *Executor) pinned(m *snapshot.Manifest) *origin {
 
 // candidatesFor chooses runtimes for a request: those that can do what it asks
 // or, when it starts from a state, the one that made that.
-func (e *Executor) candidatesFor(ctx context.Context, req faas.Request, asked faas.Resources, from *origin) ([]candidate, error) {
+func (e *Executor) candidatesFor(ctx context.Context, req faas.Request, asked faas.Resources, from *origin, more ...need) ([]candidate, error) {
 	if from == nil {
-		return e.choose(ctx, req, asked)
+		return e.choose(ctx, req, asked, more...)
 	}
 	runtime := from.manifest.Runtime
 	if req.Runtime != faas.RuntimeAuto && req.Runtime != runtime {
@@ -173,7 +173,7 @@ func (e *Executor) candidatesFor(ctx context.Context, req faas.Request, asked fa
 	if _, ok := e.drivers[runtime].(driver.Restorer); !ok {
 		return nil, faas.Unavailable("the runtime "+string(runtime)+" cannot restore snapshots", "")
 	}
-	return e.choose(ctx, req, asked, restoreNeed(from.manifest.Kind))
+	return e.choose(ctx, req, asked, append(more, restoreNeed(from.manifest.Kind))...)
 }
 
 // restoreNeed is what a runtime must offer for a kind of snapshot.

@@ -14,30 +14,17 @@ import (
 )
 
 // ExecInstance runs a command in a running instance, beside others that may
-// run there. It streams as Execute does and is on record as an execution. When
+// run there. One that sleeps is woken. It streams as Execute does and is on record as an execution. When
 // ctx ends the command is killed with all that it started; the instance goes
 // on. The request's image, runtime, limits and network are the instance's.
 func (e *Executor) ExecInstance(ctx context.Context, project, id string, req faas.Request) (*faas.Result, error) {
 	project = orDefault(project)
-	if err := e.residents.enter(ctx); err != nil {
-		return nil, err
-	}
-	defer e.residents.leave(0, false)
-	inst, err := e.lookUp(ctx, project, id)
+	inst, s, leave, err := e.enter(ctx, project, id, "run a command in")
 	if err != nil {
 		return nil, err
 	}
-	record, _, s := inst.state()
-	if record.Status == faas.InstancePausing || record.Status == faas.InstanceResuming || record.Status == faas.InstanceStarting {
-		// A status on the way to another: what is asked may be possible then.
-		if _, release, err := e.take(ctx, project, id, "run a command in"); err == nil {
-			release()
-		}
-		record, _, s = inst.state()
-	}
-	if record.Status != faas.InstanceRunning || s == nil {
-		return nil, wrongStatus(inst, "run a command in", "start or resume it first")
-	}
+	defer leave()
+	record, _, _ := inst.state()
 	req.Project, req.Image, req.Runtime, req.Mode = project, record.Image, record.Runtime, faas.ModePersistent
 	req.Resources, req.Network, req.SnapshotID, req.BranchFrom, req.InstanceID = record.Resources, record.Network, "", "", id
 	x := &execution{asked: req.Resources, arrived: time.Now(), who: id}
@@ -75,21 +62,16 @@ func (e *Executor) execResident(ctx context.Context, x *execution, s *pool.Sandb
 }
 
 // Guest calls f with the client of a running instance's agent: its files,
-// processes and ports. The client is not f's to close, and what f starts ends
-// with the instance.
+// processes and ports. One that sleeps is woken, and none falls asleep while f
+// runs. The client is not f's to close, and what f starts ends with the
+// instance.
 func (e *Executor) Guest(ctx context.Context, project, id string, f func(*guest.Client) error) error {
-	if err := e.residents.enter(ctx); err != nil {
-		return err
-	}
-	defer e.residents.leave(0, false)
-	x, err := e.lookUp(ctx, orDefault(project), id)
+	_, s, leave, err := e.enter(ctx, orDefault(project), id, "reach")
 	if err != nil {
 		return err
 	}
-	if _, _, s := x.state(); s != nil && x.status() == faas.InstanceRunning {
-		return f(s.Client)
-	}
-	return wrongStatus(x, "reach", "start or resume it first")
+	defer leave()
+	return f(s.Client)
 }
 
 // InstanceStats reads what an instance consumes; zero when it is stopped.

@@ -27,6 +27,12 @@ func (e *Executor) Snapshot(ctx context.Context, project, instanceID string, req
 	}
 	defer release()
 	record, p, s := x.state()
+	if s == nil && record.Asleep {
+		if err := e.startTaken(ctx, x); err != nil {
+			return nil, err
+		}
+		record, p, s = x.state()
+	}
 	if s == nil {
 		return nil, wrongStatus(x, "snapshot", "start it first")
 	}

@@ -21,12 +21,13 @@ type Instances interface {
 	CreateInstance(ctx context.Context, req faas.InstanceRequest) (*faas.Instance, error)
 	Instance(ctx context.Context, project, id string) (*faas.Instance, error)
 	Instances(ctx context.Context, project string, filter faas.InstanceFilter) ([]faas.Instance, string, error)
-	UpdateInstance(ctx context.Context, project, id string, name *string, labels map[string]string, ttl time.Duration) (*faas.Instance, error)
+	UpdateInstance(ctx context.Context, project, id string, update faas.InstanceUpdate) (*faas.Instance, error)
 	DeleteInstance(ctx context.Context, project, id string) error
 	StopInstance(ctx context.Context, project, id string) (*faas.Instance, error)
 	StartInstance(ctx context.Context, project, id string) (*faas.Instance, error)
 	PauseInstance(ctx context.Context, project, id string) (*faas.Instance, error)
 	ResumeInstance(ctx context.Context, project, id string) (*faas.Instance, error)
+	InstanceExecutions(ctx context.Context, project, id string, limit int, cursor string) ([]faas.Execution, string, error)
 	InstanceStats(ctx context.Context, project, id string) (driver.Stats, error)
 	Guest(ctx context.Context, project, id string, f func(*guest.Client) error) error
 }
@@ -49,6 +50,12 @@ type instancesInput struct {
 	Cursor string              `query:"cursor" maxLength:"128" doc:"The next_cursor of the page before."`
 }
 
+type instanceLogsInput struct {
+	ID     string `path:"id" maxLength:"128" doc:"Id of the instance, or its name."`
+	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"50" doc:"Commands on one page."`
+	Cursor string `query:"cursor" maxLength:"128" doc:"The next_cursor of the page before."`
+}
+
 // registerInstances registers the instances themselves; what is done in one is
 // in resident.go.
 func (g *Gateway) registerInstances() {
@@ -59,7 +66,7 @@ func (g *Gateway) registerInstances() {
 	handleBody(g, op("create-instance", http.MethodPost, "", "Make an instance of an image or of a saved state",
 		"It is running and on record when the answer comes.", changeErrors...),
 		map[string]any{
-			"image":    map[string]any{"image": "host", "name": "notebook", "memory_mb": 512, "ttl_ms": 3600000, "labels": map[string]string{"team": "a"}},
+			"image":    map[string]any{"image": "host", "name": "notebook", "memory_mb": 512, "ttl_ms": 86400000, "idle_timeout_ms": 600000, "on_idle": "pause", "labels": map[string]string{"team": "a"}},
 			"snapshot": map[string]any{"snapshot_id": "snap-0c7v4g6k1w0003f9a2m5d8r1t6", "env_vars": map[string]string{"WORKER": "1"}},
 		}, exampleInstance(), g.createInstance)
 	handle(g, op("list-instances", http.MethodGet, "", "List the project's instances, newest first", "", readErrors...),
@@ -70,7 +77,7 @@ func (g *Gateway) registerInstances() {
 	} {
 		handle(g, op(route.id, http.MethodGet, route.path, route.summary, "", readErrors...), exampleInstance(), g.getInstance)
 	}
-	handleBody(g, op("update-instance", http.MethodPatch, "/{id}", "Change an instance's name, labels or life", "", changeErrors...),
+	handleBody(g, op("update-instance", http.MethodPatch, "/{id}", "Change an instance's name, labels and life", "", changeErrors...),
 		map[string]any{"rename": map[string]any{"name": "old", "ttl_ms": 0}}, exampleInstance(), g.updateInstance)
 	handle(g, op("delete-instance", http.MethodDelete, "/{id}", "End an instance and remove it",
 		"Its processes and files are gone when the answer comes; the snapshots that were taken of it stay.", changeErrors...),
@@ -101,6 +108,10 @@ func (g *Gateway) registerLifecycle(op func(id, method, path, summary, descripti
 		api.InstanceStats{CPUMS: 120, MemoryBytes: 20 << 20, MaxMemoryBytes: 31 << 20, PIDs: 3, DiskBytes: 4096}, g.instanceStats)
 	handle(g, op("list-instance-processes", http.MethodGet, "/{id}/processes", "List the processes of an instance", "", append([]int{http.StatusConflict}, readErrors...)...),
 		api.ProcessList{Processes: []api.Process{{PID: 7, PPID: 1, State: "S", Command: []string{"python3", "app.py"}, CPUMS: 120, RSSBytes: 9 << 20, StartedAt: exampleTime}}}, g.instanceProcesses)
+	code := 0
+	handle(g, op("list-instance-logs", http.MethodGet, "/{id}/logs", "Show what the commands in an instance wrote, newest first",
+		"One entry for each command that ended, as far as its output is on record; those that run are there without.", readErrors...),
+		api.InstanceLogs{Logs: []api.InstanceLog{{ExecutionID: exampleExecution.ID, Status: faas.ExecutionSucceeded, Command: []string{"echo", "hello"}, CreatedAt: exampleTime, FinishedAt: &exampleTime, ExitCode: &code, Stdout: "hello\n"}}}, g.instanceLogs)
 }
 
 // instanceRequest turns settings into the executor's terms.
@@ -117,6 +128,7 @@ func instanceRequest(ctx context.Context, s *api.InstanceSettings) (faas.Instanc
 		Project: identity(ctx).Project, Name: s.Name, Runtime: s.Runtime,
 		Resources: faas.Resources{CPUCores: s.CPUCores, MemoryMB: s.MemoryMB, DiskMB: disk, PIDs: s.PIDs},
 		Env:       s.EnvVars, Network: s.Network.Policy(), TTL: milliseconds(s.TTLMS), Labels: s.Labels,
+		IdleTimeout: milliseconds(s.IdleTimeoutMS), OnIdle: s.OnIdle,
 		AllowDegraded: s.AllowDegraded, Entropy: s.Entropy,
 	}, nil
 }
@@ -202,13 +214,16 @@ func (g *Gateway) getInstance(ctx context.Context, in *instanceInput) (*api.Inst
 
 func (g *Gateway) updateInstance(ctx context.Context, in *instanceInput, body *api.InstanceUpdate) (*api.Instance, error) {
 	return g.changeInstance(ctx, in.ID, func(ctx context.Context, project, id string) (*faas.Instance, error) {
-		var ttl time.Duration
+		update := faas.InstanceUpdate{Name: body.Name, Labels: body.Labels, OnIdle: body.OnIdle}
 		if body.TTLMS != nil {
-			if ttl = milliseconds(*body.TTLMS); ttl == 0 {
-				ttl = -1
-			}
+			ttl := milliseconds(*body.TTLMS)
+			update.TTL = &ttl
 		}
-		return g.opts.Executor.UpdateInstance(ctx, project, id, body.Name, body.Labels, ttl)
+		if body.IdleTimeoutMS != nil {
+			idle := milliseconds(*body.IdleTimeoutMS)
+			update.IdleTimeout = &idle
+		}
+		return g.opts.Executor.UpdateInstance(ctx, project, id, update)
 	})
 }
 
@@ -279,4 +294,17 @@ func (g *Gateway) instanceProcesses(ctx context.Context, in *instanceInput) (api
 		return err
 	})
 	return list, err
+}
+
+func (g *Gateway) instanceLogs(ctx context.Context, in *instanceLogsInput) (api.InstanceLogs, error) {
+	id, err := g.instanceID(ctx, in.ID)
+	if err != nil {
+		return api.InstanceLogs{}, err
+	}
+	found, next, err := g.opts.Executor.InstanceExecutions(ctx, identity(ctx).Project, id, in.Limit, in.Cursor)
+	logs := api.InstanceLogs{Logs: make([]api.InstanceLog, 0, len(found)), NextCursor: next}
+	for i := range found {
+		logs.Logs = append(logs.Logs, api.NewInstanceLog(&found[i]))
+	}
+	return logs, err
 }

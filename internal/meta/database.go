@@ -128,6 +128,8 @@ var migrations = []string{
 		created_at INTEGER NOT NULL,
 		PRIMARY KEY (project, name)
 	) WITHOUT ROWID;`,
+	`ALTER TABLE executions ADD COLUMN instance TEXT NOT NULL DEFAULT '';
+	CREATE INDEX executions_by_instance ON executions (instance, id) WHERE instance <> '';`,
 }
 
 // How often the database is synced: with the log's checkpoints, or with every

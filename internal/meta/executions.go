@@ -13,19 +13,19 @@ import (
 // A begin never overwrites what is there: a replayed journal may hold the
 // begin of an execution whose end came into the database before.
 const insertBegin = `INSERT INTO executions
-	(id, project, status, owner, size, created_at, finished_at, command, image, runtime, mode, error, result)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`
+	(id, project, status, owner, size, created_at, finished_at, command, image, runtime, mode, error, result, instance)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`
 
 const upsertEnd = `INSERT INTO executions
-	(id, project, status, owner, size, created_at, finished_at, command, image, runtime, mode, error, result)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+	(id, project, status, owner, size, created_at, finished_at, command, image, runtime, mode, error, result, instance)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 	ON CONFLICT (id) DO UPDATE SET status = excluded.status, size = excluded.size,
 		finished_at = excluded.finished_at, runtime = excluded.runtime,
 		error = excluded.error, result = excluded.result
 	WHERE executions.project = excluded.project AND executions.status IN ('running', 'lost')`
 
 const selectExecution = `SELECT id, project, status, command, image, runtime, mode,
-	created_at, finished_at, result, error FROM executions `
+	created_at, finished_at, result, error, instance FROM executions `
 
 // applyEvents brings events into the database in one transaction. An
 // execution that began and ended within the batch is written once.
@@ -107,7 +107,7 @@ func (s *eventStatements) apply(ctx context.Context, owner string, ev pendingEve
 	finished := sql.NullInt64{Int64: r.FinishedAt, Valid: r.FinishedAt != 0}
 	result := sql.NullString{String: string(r.Result), Valid: len(r.Result) > 0}
 	_, err = statement.ExecContext(ctx, r.ID, r.Project, r.Status, owner, len(r.Result)+len(command),
-		r.CreatedAt, finished, string(command), r.Image, r.Runtime, r.Mode, r.Error, result)
+		r.CreatedAt, finished, string(command), r.Image, r.Runtime, r.Mode, r.Error, result, r.Instance)
 	return err
 }
 
@@ -174,17 +174,30 @@ func notFound(id string) error {
 // Executions lists a project's executions, newest first, and the cursor of
 // the next page, "" at the end. limit is the most to return.
 func (s *Store) Executions(ctx context.Context, project string, limit int, cursor string) ([]faas.Execution, string, error) {
+	return s.executionsIn(ctx, project, "", limit, cursor)
+}
+
+// InstanceExecutions lists the executions that ran in an instance, as
+// Executions does.
+func (s *Store) InstanceExecutions(ctx context.Context, project, instance string, limit int, cursor string) ([]faas.Execution, string, error) {
+	return s.executionsIn(ctx, project, instance, limit, cursor)
+}
+
+func (s *Store) executionsIn(ctx context.Context, project, instance string, limit int, cursor string) ([]faas.Execution, string, error) {
 	if cursor != "" && !faas.ValidID(faas.PrefixExecution, cursor) {
 		return nil, "", faas.InvalidField("cursor", "not a cursor of this list")
 	}
 	if err := s.Sync(ctx); err != nil {
 		return nil, "", err
 	}
-	query, args := selectExecution+"WHERE project = ? ORDER BY id DESC LIMIT ?", []any{project, limit + 1}
-	if cursor != "" {
-		query, args = selectExecution+"WHERE project = ? AND id < ? ORDER BY id DESC LIMIT ?", []any{project, cursor, limit + 1}
+	query, args := selectExecution+"WHERE project = ?", []any{project}
+	if instance != "" {
+		query, args = query+" AND instance = ?", append(args, instance)
 	}
-	rows, err := s.db.QueryContext(ctx, query, args...)
+	if cursor != "" {
+		query, args = query+" AND id < ?", append(args, cursor)
+	}
+	rows, err := s.db.QueryContext(ctx, query+" ORDER BY id DESC LIMIT ?", append(args, limit+1)...)
 	if err != nil {
 		return nil, "", storeError("list executions", err)
 	}
@@ -214,7 +227,7 @@ func scanExecution(row interface{ Scan(...any) error }) (faas.Execution, error) 
 		result   sql.NullString
 	)
 	err := row.Scan(&r.ID, &r.Project, &r.Status, &command, &r.Image, &r.Runtime, &r.Mode,
-		&r.CreatedAt, &finished, &result, &r.Error)
+		&r.CreatedAt, &finished, &result, &r.Error, &r.Instance)
 	if err != nil {
 		return faas.Execution{}, err
 	}

@@ -33,6 +33,7 @@ type record struct {
 	Image      string          `json:"image"`
 	Runtime    string          `json:"runtime"`
 	Mode       string          `json:"mode"`
+	Instance   string          `json:"instance,omitempty"`
 	CreatedAt  int64           `json:"created_at"` // Unix microseconds
 	FinishedAt int64           `json:"finished_at,omitempty"`
 	Result     json.RawMessage `json:"result,omitempty"`
@@ -58,7 +59,7 @@ func newRecord(exec faas.Execution) (record, error) {
 	rec := record{
 		ID: exec.ID, Project: exec.Project, Status: string(exec.Status),
 		Command: cutCommand(exec.Command), Image: exec.Image,
-		Runtime: string(exec.Runtime), Mode: string(exec.Mode),
+		Runtime: string(exec.Runtime), Mode: string(exec.Mode), Instance: exec.InstanceID,
 		CreatedAt: exec.CreatedAt.UnixMicro(), Error: cutText(exec.Error, maxError),
 	}
 	if exec.FinishedAt != nil {
@@ -87,7 +88,7 @@ func newRecord(exec faas.Execution) (record, error) {
 func (r record) execution() (faas.Execution, error) {
 	exec := faas.Execution{
 		ID: r.ID, Project: r.Project, Status: faas.ExecutionStatus(r.Status), Command: r.Command,
-		Image: r.Image, Runtime: faas.Runtime(r.Runtime), Mode: faas.Mode(r.Mode),
+		Image: r.Image, Runtime: faas.Runtime(r.Runtime), Mode: faas.Mode(r.Mode), InstanceID: r.Instance,
 		CreatedAt: time.UnixMicro(r.CreatedAt).UTC(), Error: r.Error,
 	}
 	if r.FinishedAt != 0 {
