@@ -248,6 +248,7 @@ export interface Execution {
   finished_at?: string;
   id: string;
   image: string;
+  instance_id?: string;
   mode: string;
   project: string;
   result?: Result;
@@ -411,6 +412,8 @@ export interface Hook {
 }
 
 export interface Instance {
+  /** It is paused or stopped because it was idle: the next command or connection wakes it. */
+  asleep?: boolean;
   /** The branch whose head its snapshots become. */
   branch_id?: string;
   /** In the answer to a pause: the snapshot that it left. */
@@ -427,6 +430,8 @@ export interface Instance {
   /** Of a start from a snapshot: the on-restore hooks that ran. */
   hooks?: Hook[];
   id: string;
+  /** After this long without use it is put to sleep. */
+  idle_timeout_ms?: number;
   image: string;
   /** The same as id. */
   instance_id: string;
@@ -434,6 +439,7 @@ export interface Instance {
   /** Empty: it has none. */
   name: string;
   network: NetworkPolicy;
+  on_idle?: "pause" | "stop";
   /** Of a start from a full snapshot: the random generators found in its processes' memory, and those that could not be renewed. */
   reseeded?: Reseeded[];
   resources: Resources;
@@ -471,6 +477,8 @@ export interface InstanceForkRequest {
   env?: { [key: string]: string } | string[][];
   /** Environment of every command: an object, or an array of [name, value] pairs. */
   env_vars?: { [key: string]: string } | string[][];
+  /** After this long without a command in it or a connection to it, on_idle is done; the next one wakes it. Default: never. */
+  idle_timeout_ms?: number;
   /** To find it by. */
   labels?: { [key: string]: string };
   /** MiB of memory. */
@@ -479,6 +487,8 @@ export interface InstanceForkRequest {
   name?: string;
   /** What it may reach. Default: none, or as the snapshot's source. */
   network?: NetworkPolicy | "none" | "egress";
+  /** pause (default): its processes stand still and keep their memory; stop: its files stay. */
+  on_idle?: "pause" | "stop";
   /** Processes and threads. */
   pids?: number;
   /** What isolates. Default: auto, or what made the snapshot. */
@@ -491,6 +501,25 @@ export interface InstanceForkRequest {
 
 export interface InstanceList {
   instances: Instance[];
+  /** Cursor of the next page; empty at the end. */
+  next_cursor: string;
+}
+
+export interface InstanceLog {
+  command: string[];
+  created_at: string;
+  execution_id: string;
+  exit_code?: number;
+  finished_at?: string;
+  status: "running" | "succeeded" | "failed" | "cancelled" | "lost";
+  /** Likewise. */
+  stderr: string;
+  /** What is on record of it: its beginning. Bytes that are not UTF-8 are replaced. */
+  stdout: string;
+}
+
+export interface InstanceLogs {
+  logs: InstanceLog[];
   /** Cursor of the next page; empty at the end. */
   next_cursor: string;
 }
@@ -514,6 +543,8 @@ export interface InstanceRequest {
   env?: { [key: string]: string } | string[][];
   /** Environment of every command: an object, or an array of [name, value] pairs. */
   env_vars?: { [key: string]: string } | string[][];
+  /** After this long without a command in it or a connection to it, on_idle is done; the next one wakes it. Default: never. */
+  idle_timeout_ms?: number;
   /** An OCI reference, an imported image, or host. Default: the server's configuration. */
   image?: string;
   /** To find it by. */
@@ -524,6 +555,8 @@ export interface InstanceRequest {
   name?: string;
   /** What it may reach. Default: none, or as the snapshot's source. */
   network?: NetworkPolicy | "none" | "egress";
+  /** pause (default): its processes stand still and keep their memory; stop: its files stay. */
+  on_idle?: "pause" | "stop";
   /** Processes and threads. */
   pids?: number;
   /** What isolates. Default: auto, or what made the snapshot. */
@@ -549,6 +582,8 @@ export interface InstanceSettings {
   env?: { [key: string]: string } | string[][];
   /** Environment of every command: an object, or an array of [name, value] pairs. */
   env_vars?: { [key: string]: string } | string[][];
+  /** After this long without a command in it or a connection to it, on_idle is done; the next one wakes it. Default: never. */
+  idle_timeout_ms?: number;
   /** To find it by. */
   labels?: { [key: string]: string };
   /** MiB of memory. */
@@ -557,6 +592,8 @@ export interface InstanceSettings {
   name?: string;
   /** What it may reach. Default: none, or as the snapshot's source. */
   network?: NetworkPolicy | "none" | "egress";
+  /** pause (default): its processes stand still and keep their memory; stop: its files stay. */
+  on_idle?: "pause" | "stop";
   /** Processes and threads. */
   pids?: number;
   /** What isolates. Default: auto, or what made the snapshot. */
@@ -581,10 +618,13 @@ export interface InstanceStats {
 }
 
 export interface InstanceUpdate {
+  /** 0: never. */
+  idle_timeout_ms?: number;
   /** In the place of those that it has; {} removes them. */
   labels?: { [key: string]: string };
   /** Empty: no name. */
   name?: string;
+  on_idle?: "pause" | "stop";
   /** From now on, after which it is deleted; 0: never. */
   ttl_ms?: number;
 }

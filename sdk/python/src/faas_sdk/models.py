@@ -45,6 +45,8 @@ __all__ = [
     "InstanceFork",
     "InstanceForkOptions",
     "InstanceList",
+    "InstanceLog",
+    "InstanceLogs",
     "InstanceOptions",
     "InstanceSettings",
     "InstanceSettingsOptions",
@@ -396,6 +398,7 @@ class Execution(Model):
     status: str
     error: str | None = None
     finished_at: datetime | None = None
+    instance_id: str | None = None
     result: Result | None = None
 
 
@@ -577,6 +580,8 @@ class Instance(Model):
     resources: Resources
     runtime: str
     status: Literal["running", "paused", "stopped", "failed", "creating", "pausing", "resuming", "stopping", "starting", "deleting"]
+    asleep: bool | None = None
+    """It is paused or stopped because it was idle: the next command or connection wakes it."""
     branch_id: str | None = None
     """The branch whose head its snapshots become."""
     checkpoint_id: str | None = None
@@ -589,6 +594,9 @@ class Instance(Model):
     """When it is deleted."""
     hooks: list[Hook] | None = None
     """Of a start from a snapshot: the on-restore hooks that ran."""
+    idle_timeout_ms: int | None = None
+    """After this long without use it is put to sleep."""
+    on_idle: Literal["pause", "stop"] | None = None
     reseeded: list[Reseeded] | None = None
     """Of a start from a full snapshot: the random generators found in its processes' memory, and those that could not be renewed."""
     snapshot_id: str | None = None
@@ -624,6 +632,8 @@ class InstanceForkOptions(TypedDict, total=False):
     """Alias of env_vars."""
     env_vars: Mapping[str, str] | Sequence[Sequence[str]]
     """Environment of every command: an object, or an array of [name, value] pairs."""
+    idle_timeout_ms: int
+    """After this long without a command in it or a connection to it, on_idle is done; the next one wakes it. Default: never."""
     labels: Mapping[str, str]
     """To find it by."""
     memory_mb: int
@@ -632,6 +642,8 @@ class InstanceForkOptions(TypedDict, total=False):
     """Unique among the project's instances."""
     network: NetworkPolicyParam | Literal["none", "egress"]
     """What it may reach. Default: none, or as the snapshot's source."""
+    on_idle: Literal["pause", "stop"]
+    """pause (default): its processes stand still and keep their memory; stop: its files stay."""
     pids: int
     """Processes and threads."""
     runtime: Literal["auto", "docker", "native", "gvisor", "firecracker", "qemu"]
@@ -645,6 +657,27 @@ class InstanceForkOptions(TypedDict, total=False):
 @dataclass(frozen=True, repr=False)
 class InstanceList(Model):
     instances: list[Instance]
+    next_cursor: str
+    """Cursor of the next page; empty at the end."""
+
+
+@dataclass(frozen=True, repr=False)
+class InstanceLog(Model):
+    command: list[str]
+    created_at: datetime
+    execution_id: str
+    status: Literal["running", "succeeded", "failed", "cancelled", "lost"]
+    stderr: str
+    """Likewise."""
+    stdout: str
+    """What is on record of it: its beginning. Bytes that are not UTF-8 are replaced."""
+    exit_code: int | None = None
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class InstanceLogs(Model):
+    logs: list[InstanceLog]
     next_cursor: str
     """Cursor of the next page; empty at the end."""
 
@@ -668,6 +701,8 @@ class InstanceOptions(TypedDict, total=False):
     """Alias of env_vars."""
     env_vars: Mapping[str, str] | Sequence[Sequence[str]]
     """Environment of every command: an object, or an array of [name, value] pairs."""
+    idle_timeout_ms: int
+    """After this long without a command in it or a connection to it, on_idle is done; the next one wakes it. Default: never."""
     image: str
     """An OCI reference, an imported image, or host. Default: the server's configuration."""
     labels: Mapping[str, str]
@@ -678,6 +713,8 @@ class InstanceOptions(TypedDict, total=False):
     """Unique among the project's instances."""
     network: NetworkPolicyParam | Literal["none", "egress"]
     """What it may reach. Default: none, or as the snapshot's source."""
+    on_idle: Literal["pause", "stop"]
+    """pause (default): its processes stand still and keep their memory; stop: its files stay."""
     pids: int
     """Processes and threads."""
     runtime: Literal["auto", "docker", "native", "gvisor", "firecracker", "qemu"]
@@ -703,6 +740,8 @@ class InstanceSettings(TypedDict, total=False):
     """Alias of env_vars."""
     env_vars: Mapping[str, str] | Sequence[Sequence[str]]
     """Environment of every command: an object, or an array of [name, value] pairs."""
+    idle_timeout_ms: int
+    """After this long without a command in it or a connection to it, on_idle is done; the next one wakes it. Default: never."""
     labels: Mapping[str, str]
     """To find it by."""
     memory_mb: int
@@ -711,6 +750,8 @@ class InstanceSettings(TypedDict, total=False):
     """Unique among the project's instances."""
     network: NetworkPolicyParam | Literal["none", "egress"]
     """What it may reach. Default: none, or as the snapshot's source."""
+    on_idle: Literal["pause", "stop"]
+    """pause (default): its processes stand still and keep their memory; stop: its files stay."""
     pids: int
     """Processes and threads."""
     runtime: Literal["auto", "docker", "native", "gvisor", "firecracker", "qemu"]
@@ -734,6 +775,8 @@ class InstanceSettingsOptions(TypedDict, total=False):
     """Alias of env_vars."""
     env_vars: Mapping[str, str] | Sequence[Sequence[str]]
     """Environment of every command: an object, or an array of [name, value] pairs."""
+    idle_timeout_ms: int
+    """After this long without a command in it or a connection to it, on_idle is done; the next one wakes it. Default: never."""
     labels: Mapping[str, str]
     """To find it by."""
     memory_mb: int
@@ -742,6 +785,8 @@ class InstanceSettingsOptions(TypedDict, total=False):
     """Unique among the project's instances."""
     network: NetworkPolicyParam | Literal["none", "egress"]
     """What it may reach. Default: none, or as the snapshot's source."""
+    on_idle: Literal["pause", "stop"]
+    """pause (default): its processes stand still and keep their memory; stop: its files stay."""
     pids: int
     """Processes and threads."""
     runtime: Literal["auto", "docker", "native", "gvisor", "firecracker", "qemu"]
@@ -767,10 +812,13 @@ class InstanceStats(Model):
 
 
 class InstanceUpdateOptions(TypedDict, total=False):
+    idle_timeout_ms: int
+    """0: never."""
     labels: Mapping[str, str]
     """In the place of those that it has; {} removes them."""
     name: str
     """Empty: no name."""
+    on_idle: Literal["pause", "stop"]
     ttl_ms: int
     """From now on, after which it is deleted; 0: never."""
 
