@@ -24,6 +24,7 @@ func snapshotChecks() []Check {
 		{Name: "snapshot/files", Features: files, UserFacing: true, Run: checkSnapshotFiles},
 		{Name: "snapshot/files-of-a-restored-sandbox", Features: files, Run: checkSnapshotChain},
 		{Name: "snapshot/memory", Features: memory, UserFacing: true, Timeout: 2 * time.Minute, Run: checkSnapshotMemory},
+		{Name: "snapshot/everything", Features: memory, Program: true, Timeout: 3 * time.Minute, Run: checkSnapshotEverything},
 		{Name: "snapshot/memory-again", Features: memory, Timeout: 2 * time.Minute, Run: checkSnapshotAgain},
 		{Name: "snapshot/output-goes-on", Features: memory, Run: checkSnapshotOutput},
 		{Name: "snapshot/siblings", Features: memory, Timeout: 2 * time.Minute, Run: checkSiblings},

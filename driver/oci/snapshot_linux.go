@@ -146,6 +146,9 @@ func (s *sandbox) saveAll(ctx context.Context, files, memory string) (driver.Sav
 		saved.Pause = time.Since(started)
 	}
 	if err == nil {
+		err = criu.RearmTimers(images)
+	}
+	if err == nil {
 		err = s.share(memory)
 	}
 	if err != nil {

@@ -7,6 +7,8 @@
 //	intruder addresses               print the addresses of all interfaces
 //	intruder trace PID               try to trace a process and read its memory
 //	intruder harass-agent            abuse every socket in sight, for ever
+//	intruder everything DIRECTORY    use all that a snapshot must bring back
+//	intruder repeat                  say again what comes, for everything
 package main
 
 import (
@@ -38,6 +40,10 @@ func main() {
 		err = addresses()
 	case "trace":
 		err = trace(args)
+	case "everything":
+		err = haveEverything(args)
+	case "repeat":
+		_, err = io.Copy(os.Stdout, os.Stdin)
 	case "harass-agent":
 		err = harass()
 	default:
