@@ -31,6 +31,13 @@ const HeaderRequestID = "X-Request-Id"
 // event started has come.
 const HeaderExecutionID = "Faas-Execution-Id"
 
+// HeaderIdempotencyKey names a POST, so that it can be retried safely;
+// HeaderIdempotentReplayed marks the answer of a retry.
+const (
+	HeaderIdempotencyKey     = "Idempotency-Key"
+	HeaderIdempotentReplayed = "Idempotent-Replayed"
+)
+
 // Trailers of an answer with raw output (Accept: application/octet-stream).
 // Exactly one of TrailerExitCode and TrailerError is set.
 const (

@@ -96,7 +96,7 @@ func serveWith(cfg *config.Loaded, log *slog.Logger, listener net.Listener, engi
 	meter := usage.NewMeter(accounts, log)
 	gate, err := gateway.New(gateway.Options{
 		Executor: engine, Auth: authenticator, Audit: audit.New(accounts, log), Version: version, Logger: log,
-		Usage: meter, Quota: quota.New(executionsSince(accounts)), Resources: executorOptions(cfg).Default.Resources,
+		Usage: meter, Answers: accounts, Quota: quota.New(executionsSince(accounts)), Resources: executorOptions(cfg).Default.Resources,
 		AllowedHosts: cfg.Server.AllowedHosts, AllowedOrigins: cfg.Server.AllowedOrigins,
 		MaxBodyBytes: cfg.Server.MaxBodyMB << 20, Counters: counters(engine),
 	})

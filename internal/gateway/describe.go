@@ -98,6 +98,10 @@ func (g *Gateway) document(op huma.Operation) huma.Operation {
 	if op.Security == nil {
 		statuses = append(statuses, keyedStatus...)
 	}
+	if op.Method == http.MethodPost {
+		op.Parameters = append(op.Parameters, idempotencyParam())
+		statuses = append(statuses, http.StatusConflict)
+	}
 	op.Errors = nil
 	for _, status := range statuses {
 		op.Responses[strconv.Itoa(status)] = &huma.Response{

@@ -119,7 +119,7 @@ func start(t testing.TB, change ...func(*Options)) *fixture {
 	meter := usage.NewMeter(store, nil)
 	t.Cleanup(func() { meter.Close() })
 	opts := Options{
-		Executor: f.fake, Auth: auth.New(store), Audit: audit.New(store, nil), Quota: quota.New(nil), Usage: meter,
+		Executor: f.fake, Auth: auth.New(store), Audit: audit.New(store, nil), Quota: quota.New(nil), Usage: meter, Answers: store,
 		Resources: faas.Resources{MemoryMB: 100, DiskMB: 10}, Version: "test",
 	}
 	for _, c := range change {

@@ -22,6 +22,7 @@ import (
 	"github.com/faas-platform/faas/api"
 	"github.com/faas-platform/faas/internal/audit"
 	"github.com/faas-platform/faas/internal/auth"
+	"github.com/faas-platform/faas/internal/idempotency"
 	"github.com/faas-platform/faas/internal/quota"
 	"github.com/faas-platform/faas/internal/ticket"
 	"github.com/faas-platform/faas/internal/usage"
@@ -45,6 +46,7 @@ type Options struct {
 	Audit    *audit.Log          // nil: nothing is written
 	Quota    *quota.Ledger       // nil: keys have no bounds
 	Usage    *usage.Meter        // nil: nothing is metered
+	Answers  idempotency.Store   // nil: Idempotency-Key does nothing
 	Version  string              // of the program, for /health
 	Logger   *slog.Logger        // nil: discard
 	// AllowedHosts are names that a Host header may carry besides localhost,
@@ -80,6 +82,7 @@ type Gateway struct {
 	started time.Time
 
 	tickets  *ticket.Office
+	answers  *idempotency.Keeper
 	counters counters
 	runtimes runtimeCache
 
@@ -99,6 +102,9 @@ func New(opts Options) (*Gateway, error) {
 	}
 	g := &Gateway{opts: opts, log: opts.Logger, mux: http.NewServeMux(), tickets: ticket.New(), started: time.Now()}
 	g.opts.Executor = &metered{Executor: opts.Executor, quota: opts.Quota, usage: opts.Usage, defaults: opts.Resources}
+	if opts.Answers != nil {
+		g.answers = idempotency.New(opts.Answers)
+	}
 	g.base, g.stop = context.WithCancelCause(context.Background())
 	g.api = humago.New(g.mux, g.humaConfig())
 	describeForms(g.api.OpenAPI().Components.Schemas)
@@ -109,7 +115,7 @@ func New(opts Options) (*Gateway, error) {
 		return nil, faas.Errorf(faas.KindInternal, "describe the API: %w", err)
 	}
 	g.openapi = spec
-	g.handler = g.identify(g.guard(g.limit(g.authenticate(http.HandlerFunc(g.route)))))
+	g.handler = g.identify(g.guard(g.limit(g.authenticate(g.idempotent(http.HandlerFunc(g.route))))))
 	return g, nil
 }
 

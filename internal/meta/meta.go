@@ -33,6 +33,7 @@ import (
 	"time"
 
 	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/internal/idempotency"
 )
 
 // Options configures a Store. The zero value is usable.
@@ -204,8 +205,8 @@ func (s *Store) maintain(ctx context.Context) {
 		if err := pruneResults(ctx, s.db, s.retention.ResultBytes, time.Now()); err != nil && ctx.Err() == nil {
 			s.log.Warn("removing old cached results failed", "error", err)
 		}
-		if err := errors.Join(pruneAudit(ctx, s.db, time.Now()), pruneUsage(ctx, s.db, time.Now())); err != nil && ctx.Err() == nil {
-			s.log.Warn("removing old audit events and usage failed", "error", err)
+		if err := errors.Join(pruneAudit(ctx, s.db, time.Now()), pruneUsage(ctx, s.db, time.Now()), pruneAnswers(ctx, s.db, idempotency.MaxTotal, time.Now())); err != nil && ctx.Err() == nil {
+			s.log.Warn("removing old audit events, usage and answers failed", "error", err)
 		}
 	}
 }
