@@ -109,6 +109,7 @@ type Spec struct {
 
 // Request asks for one execution.
 type Request struct {
+	KeyID string // API key that asks; empty: none
 	// ID is the execution's, from NewID(PrefixExecution); empty: a new one. A
 	// front door sets it to name the execution before its end.
 	ID string

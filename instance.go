@@ -55,6 +55,7 @@ type Instance struct {
 	SnapshotID string            `json:"snapshot_id,omitempty"` // that it was made of or, later, last saved as
 	BranchID   string            `json:"branch_id,omitempty"`   // whose head its snapshots become
 	Degraded   string            `json:"degraded,omitempty"`    // what is weaker than asked, and why
+	CreatedBy  string            `json:"created_by,omitempty"`  // API key, whose quota it counts for
 	CreatedAt  time.Time         `json:"created_at"`
 	StartedAt  *time.Time        `json:"started_at,omitempty"` // of the present sandbox
 	ExpiresAt  *time.Time        `json:"expires_at,omitempty"` // when it is deleted
@@ -113,6 +114,7 @@ const (
 // snapshot that it starts from, or else from the configuration.
 type InstanceRequest struct {
 	Project string // tenant; DefaultProject when empty
+	KeyID   string // API key that asks; empty: none
 	// Image or From, not both: From is a snapshot, a branch (id or name), an
 	// instance, or an execution that left a state. With neither it is the
 	// configured default image.

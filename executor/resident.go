@@ -98,7 +98,7 @@ func (e *Executor) executePersistent(ctx context.Context, req faas.Request) (*fa
 		from = req.BranchFrom
 	}
 	wanted := faas.InstanceRequest{
-		Project: req.Project, From: from, Runtime: req.Runtime, Resources: req.Resources, Env: req.Env,
+		Project: req.Project, KeyID: req.KeyID, From: from, Runtime: req.Runtime, Resources: req.Resources, Env: req.Env,
 		Labels: req.Labels, AllowDegraded: req.AllowDegraded, Entropy: req.Entropy,
 	}
 	if from == "" {
@@ -120,4 +120,15 @@ func (e *Executor) executePersistent(ctx context.Context, req faas.Request) (*fa
 	}
 	result.Degraded = joinSentences(made.Degraded, result.Degraded)
 	return result, nil
+}
+
+// LiveInstances returns the instances of this process, of every project.
+func (e *Executor) LiveInstances() []faas.Instance {
+	all := e.instances.all()
+	list := make([]faas.Instance, 0, len(all))
+	for _, x := range all {
+		record, _, _ := x.state()
+		list = append(list, record.Instance)
+	}
+	return list
 }

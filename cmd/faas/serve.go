@@ -93,7 +93,7 @@ func serve(cfg *config.Loaded) error {
 
 // serveWith serves until a signal or an error of the listener, then drains.
 func serveWith(cfg *config.Loaded, log *slog.Logger, listener net.Listener, engine *executor.Executor, accounts *meta.Accounts, authenticator *auth.Authenticator, signals <-chan os.Signal) error {
-	meter := usage.NewMeter(accounts, log)
+	meter := usage.NewMeter(accounts, holdings(engine), log)
 	gate, err := gateway.New(gateway.Options{
 		Executor: engine, Auth: authenticator, Audit: audit.New(accounts, log), Version: version, Logger: log,
 		Usage: meter, Answers: accounts, Quota: quota.New(executionsSince(accounts)), Resources: executorOptions(cfg).Default.Resources,
@@ -169,6 +169,18 @@ func authentication(cfg *config.Loaded, log *slog.Logger, accounts *meta.Account
 		log.Info("the key in the key file is an admin of this server", "file", cfg.API.KeyFile)
 	}
 	return auth.New(accounts), nil
+}
+
+// holdings are the memory limits of the instances that have a sandbox.
+func holdings(engine *executor.Executor) func() []usage.Holding {
+	return func() (held []usage.Holding) {
+		for _, x := range engine.LiveInstances() {
+			if x.Status != faas.InstanceStopped && x.Status != faas.InstanceFailed {
+				held = append(held, usage.Holding{Project: x.Project, KeyID: x.CreatedBy, MemoryMB: x.Resources.MemoryMB})
+			}
+		}
+		return held
+	}
 }
 
 // executionsSince counts what a key did before this process took over.

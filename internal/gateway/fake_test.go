@@ -116,7 +116,7 @@ func start(t testing.TB, change ...func(*Options)) *fixture {
 		}
 		f.keys[role] = plain
 	}
-	meter := usage.NewMeter(store, nil)
+	meter := usage.NewMeter(store, nil, nil)
 	t.Cleanup(func() { meter.Close() })
 	opts := Options{
 		Executor: f.fake, Auth: auth.New(store), Audit: audit.New(store, nil), Quota: quota.New(nil), Usage: meter, Answers: store,

@@ -29,7 +29,8 @@ type Need struct {
 	DiskMB     int64
 }
 
-func (n Need) plus(m Need) Need {
+// Plus adds needs up.
+func (n Need) Plus(m Need) Need {
 	return Need{n.Executions + m.Executions, n.Places + m.Places, n.MemoryMB + m.MemoryMB, n.DiskMB + m.DiskMB}
 }
 
@@ -122,14 +123,14 @@ func (l *Ledger) Enter(ctx context.Context, who auth.Identity, need Need, held H
 	if err := l.countDay(ctx, a, who); err != nil {
 		return nil, err
 	}
-	wanted := a.running.plus(need)
+	wanted := a.running.Plus(need)
 	q := who.Quota
 	if held != nil && need.Places > 0 && (q.Concurrency > 0 || q.MemoryMB > 0 || q.DiskMB > 0) {
 		more, err := held(ctx)
 		if err != nil {
 			return nil, err
 		}
-		wanted = wanted.plus(more)
+		wanted = wanted.Plus(more)
 	}
 	switch {
 	case q.ExecutionsPerDay > 0 && a.begun+need.Executions > q.ExecutionsPerDay:
@@ -143,11 +144,11 @@ func (l *Ledger) Enter(ctx context.Context, who auth.Identity, need Need, held H
 	}
 	a.begun += need.Executions
 	need.Executions = 0
-	a.running = a.running.plus(need)
+	a.running = a.running.Plus(need)
 	return sync.OnceFunc(func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		a.running = a.running.plus(Need{Places: -need.Places, MemoryMB: -need.MemoryMB, DiskMB: -need.DiskMB})
+		a.running = a.running.Plus(Need{Places: -need.Places, MemoryMB: -need.MemoryMB, DiskMB: -need.DiskMB})
 	}), nil
 }
 

@@ -65,10 +65,18 @@ const (
 	maxSlots = 100_000
 )
 
+// Holding is memory that something holds as long as it is there.
+type Holding struct {
+	Project  string
+	KeyID    string
+	MemoryMB int64
+}
+
 // Meter adds up what is used. A nil Meter adds up nothing.
 type Meter struct {
-	store Store
-	log   *slog.Logger
+	store    Store
+	holdings func() []Holding
+	log      *slog.Logger
 
 	mu    sync.Mutex
 	slots map[Slot]*Amounts
@@ -78,12 +86,13 @@ type Meter struct {
 	once    sync.Once
 }
 
-// NewMeter starts a meter over a store. Close ends it.
-func NewMeter(store Store, logger *slog.Logger) *Meter {
+// NewMeter starts a meter over a store. What holdings returns is metered as
+// memory over time; nil: nothing is held. Close ends the meter.
+func NewMeter(store Store, holdings func() []Holding, logger *slog.Logger) *Meter {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	m := &Meter{store: store, log: logger, slots: map[Slot]*Amounts{}, stop: make(chan struct{})}
+	m := &Meter{store: store, holdings: holdings, log: logger, slots: map[Slot]*Amounts{}, stop: make(chan struct{})}
 	m.running.Go(m.run)
 	return m
 }
@@ -152,15 +161,31 @@ func (m *Meter) Flush(ctx context.Context) error {
 func (m *Meter) run() {
 	ticks := time.NewTicker(writeEvery)
 	defer ticks.Stop()
+	last := time.Now()
 	for {
 		select {
 		case <-ticks.C:
 		case <-m.stop:
 			return
 		}
+		// By the monotonic clock: one that is set does not change what was
+		// used. Nor does a machine that slept count.
+		now := time.Now()
+		m.hold(min(now.Sub(last), 4*writeEvery))
+		last = now
 		if err := m.Flush(context.Background()); err != nil {
 			m.log.Warn("usage could not be written; the next time tries again", "error", err)
 		}
+	}
+}
+
+// hold adds what was held for a time.
+func (m *Meter) hold(since time.Duration) {
+	if m.holdings == nil {
+		return
+	}
+	for _, h := range m.holdings() {
+		m.Add(h.Project, h.KeyID, Amounts{MemoryMBMS: h.MemoryMB * since.Milliseconds()})
 	}
 }
 
