@@ -32,6 +32,7 @@ type fakeExecutor struct {
 	requests   []faas.Request
 	stdin      []byte
 	executions map[string]faas.Execution
+	instances  []faas.Instance
 	cancelled  []string
 }
 
@@ -205,4 +206,14 @@ func read(response *http.Response, err error) answerOf {
 		return answerOf{body: []byte(err.Error())}
 	}
 	return answerOf{response.StatusCode, response.Header, response.Trailer, content}
+}
+
+func (f *fakeExecutor) Instances(_ context.Context, project string, _ faas.InstanceFilter) ([]faas.Instance, string, error) {
+	var found []faas.Instance
+	for _, x := range f.instances {
+		if x.Project == project {
+			found = append(found, x)
+		}
+	}
+	return found, "", nil
 }
