@@ -36,7 +36,7 @@ replacements: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\basync_(\w+)\b", r"sync_\1"),
     (r"\ba(close|read|iter_bytes|iter_raw)\b", r"\1"),
     (r"(from collections\.abc import )(.*)", unique),
-    (r"\bIterable\[bytes\] \| Iterable\[bytes\]", "Iterable[bytes]"),
+    (r"\bIterable\[bytes\](,| \|) Iterable\[bytes\]", "Iterable[bytes]"),
 ]
 
 

@@ -42,8 +42,8 @@ class Event:
         return dict(self.raw)
 
 
-def parse_event(text: str | bytes) -> Event:
-    """Read one frame or the data of one server-sent event."""
+def parse_event(text: str | bytes, name: str = "message") -> Event:
+    """Read one frame, or the data of one server-sent event called `name`."""
     try:
         value: object = json.loads(text)
     except ValueError as error:
@@ -51,7 +51,7 @@ def parse_event(text: str | bytes) -> Event:
     if not isinstance(value, dict):
         raise MalformedResponseError(f"the server sent an event that is no object: {text[:80]!r}")
     raw = cast("dict[str, Any]", value)
-    kind = raw.get("type")
+    kind = raw.get("type", name)
     seq = raw.get("seq", 0)
     if not isinstance(kind, str) or not isinstance(seq, int):
         raise MalformedResponseError(f"the server sent an event without a type: {text[:80]!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 import websockets.asyncio.client
@@ -50,6 +50,27 @@ def sync_pieces(source: bytes | Iterable[bytes]) -> Iterator[bytes]:
         yield source
     else:
         yield from source
+
+
+async def async_counted(
+    source: AsyncIterable[bytes] | Iterable[bytes], on_progress: Callable[[int], object] | None
+) -> AsyncIterator[bytes]:
+    """The pieces of what is sent, counted."""
+    size = 0
+    async for piece in async_pieces(source):
+        yield piece
+        size += len(piece)
+        if on_progress is not None:
+            on_progress(size)
+
+
+def sync_counted(source: Iterable[bytes], on_progress: Callable[[int], object] | None) -> Iterator[bytes]:
+    size = 0
+    for piece in sync_pieces(source):
+        yield piece
+        size += len(piece)
+        if on_progress is not None:
+            on_progress(size)
 
 
 def _refused(error: Exception, url: str) -> FaasError:

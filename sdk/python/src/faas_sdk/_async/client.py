@@ -18,10 +18,25 @@ from .._hooks import Hooks, Retry
 from .._io import Writer
 from .._retry import RetryPolicy
 from .._stats import ClientMetrics
-from ..models import Capabilities, ExecuteOptions, ExecuteResponse, Health, Metrics, RuntimeList
+from ..models import (
+    Capabilities,
+    ExecuteOptions,
+    ExecuteResponse,
+    ForkedExecution,
+    ForkOptions,
+    Health,
+    Metrics,
+    RuntimeList,
+    Snapshot,
+    SnapshotOptions,
+)
 from . import execution as executing
-from .execution import AsyncExecutionStream, AsyncProcess, Terminal, request_body
-from .executions import AsyncExecutions, AsyncLogStream
+from .execution import AsyncExecutionStream, AsyncRunningCommand, Terminal, request_body
+from .executions import AsyncExecutions, fork_body
+from .instances import AsyncInstances
+from .keys import AsyncKeys
+from .snapshots import AsyncBranches, AsyncSnapshots
+from .streams import AsyncLogStream
 from .transport import AsyncTransport, Call, RequestOptions
 
 if TYPE_CHECKING:
@@ -76,6 +91,14 @@ class AsyncClient:
         self._transport = transport
         self.executions = AsyncExecutions(transport)
         """Executions on record."""
+        self.instances = AsyncInstances(transport)
+        """Sandboxes that live until told otherwise."""
+        self.snapshots = AsyncSnapshots(transport)
+        """Saved states."""
+        self.branches = AsyncBranches(transport)
+        """Named heads in the tree of snapshots."""
+        self.keys = AsyncKeys(transport)
+        """API keys."""
 
     @property
     def url(self) -> str:
@@ -132,10 +155,10 @@ class AsyncClient:
 
     async def spawn(
         self, command: str | Sequence[str], *, terminal: Terminal | None = None, **options: Unpack[ExecuteOptions]
-    ) -> AsyncProcess:
+    ) -> AsyncRunningCommand:
         """Start a command with live input and output, in a terminal if one is given."""
         body = request_body(command, options)
-        return await AsyncProcess.start(self._transport, EXECUTE + "/ws", body, terminal)
+        return await AsyncRunningCommand.start(self._transport, EXECUTE + "/ws", body, terminal)
 
     async def run(
         self,
@@ -182,6 +205,27 @@ class AsyncClient:
     def stream_logs(self, execution_id: str, *, since: str = "") -> AsyncLogStream:
         """Output of an execution, from the start and on until its end; continues after a lost connection."""
         return self.executions.stream_logs(execution_id, since=since)
+
+    async def fork_execution(
+        self, execution_id: str, line: str | Sequence[str] | None = None, /, **options: Unpack[ForkOptions]
+    ) -> list[ForkedExecution]:
+        """Run a command `count` times, or the `variants`, each in a copy of what an execution left."""
+        return await self.executions.fork(execution_id, line, **options)
+
+    async def fork(
+        self, line: str | Sequence[str] | None = None, /, **options: Unpack[ForkOptions]
+    ) -> list[ForkedExecution]:
+        """Run a command `count` times, or the `variants`, each in a copy of one state.
+
+        The state is an instance (`instance_id`), an execution (`execution_id`),
+        a snapshot (`snapshot_id`) or a branch (`branch_from`).
+        """
+        call = Call("POST", "/api/v1/fork", body=fork_body(line, options), creates=True)
+        return await self._transport.list_of(ForkedExecution, call)
+
+    async def create_snapshot(self, **options: Unpack[SnapshotOptions]) -> Snapshot:
+        """Save an instance (`instance_id`), or an image as it is (`image`)."""
+        return await self.snapshots.create(**options)
 
     # The server
 

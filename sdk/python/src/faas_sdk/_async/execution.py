@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import json
 
 from .._decode import encode, encode_files
-from .._errors import FaasError, MalformedResponseError, StreamLostError, UnavailableError
+from .._errors import FaasError, MalformedResponseError, StreamLostError, UnavailableError, from_problem
 from .._events import Event, parse_event
 from .._io import AsyncSocket, Writer, async_pieces
 from .._sse import EventDecoder
-from ..models import ExecuteResponse, Execution
+from ..models import ExecuteResponse, Execution, Problem
 from .transport import AsyncTransport, Call
 
 if TYPE_CHECKING:
@@ -43,12 +43,17 @@ class Terminal:
 
 def request_body(command: str | Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:
     """The body of an execution; bytes on standard input go as base64."""
-    body: dict[str, Any] = {"command": command if isinstance(command, str) else list(command), **options}
+    body: dict[str, Any] = {**options, "command": command if isinstance(command, str) else list(command)}
     if isinstance(body.get("stdin"), bytes):
         body["stdin_base64"] = body.pop("stdin")
     if body.get("files") is not None:
         body["files"] = encode_files(body["files"])
     return body
+
+
+def problem_error(problem: Problem) -> FaasError:
+    """The error that a problem inside an answer describes."""
+    return from_problem(problem.to_json(), problem.status, None)
 
 
 def finish(transport: AsyncTransport, mode: object, result: ExecuteResponse) -> ExecuteResponse:
@@ -140,7 +145,7 @@ async def execute_to(transport: AsyncTransport, body: Mapping[str, Any], to: Wri
     return finish(transport, body.get("mode"), ExecuteResponse.from_json(value))
 
 
-class AsyncProcess:
+class AsyncRunningCommand:
     """A command with live input and output, over a WebSocket.
 
     It is an iterator of events and a context manager; leaving it ends a command
@@ -163,7 +168,7 @@ class AsyncProcess:
     @classmethod
     async def start(
         cls, transport: AsyncTransport, path: str, body: Mapping[str, Any], terminal: Terminal | None
-    ) -> AsyncProcess:
+    ) -> AsyncRunningCommand:
         """Open the connection and start the command."""
         process = cls(transport, await transport.socket(path, {"binary": 1}), body.get("mode"))
         frame: dict[str, Any] = {**encode(body), "type": "exec"}
@@ -284,7 +289,7 @@ class AsyncProcess:
 
 
 async def run(
-    process: AsyncProcess,
+    process: AsyncRunningCommand,
     stdin: bytes | AsyncIterable[bytes] | Iterable[bytes] | None,
     on_stdout: Callable[[bytes], object] | None,
     on_stderr: Callable[[bytes], object] | None,

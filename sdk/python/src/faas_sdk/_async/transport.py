@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
+from urllib.parse import quote
 
 import httpx
 
@@ -117,6 +118,17 @@ class AsyncTransport:
             raise MalformedResponseError(f"{call.method} {call.path}: the server's answer is no array")
         return [to.from_json(each) for each in cast("list[object]", value)]
 
+    async def pages(self, to: type[M], path: str, query: Mapping[str, object], of: str) -> AsyncGenerator[Any]:
+        """Entries of a list, page by page; `of` is the field that holds them."""
+        cursor: str | None = None
+        while True:
+            page = await self.model(to, Call("GET", path, query={**query, "cursor": cursor}))
+            for each in getattr(page, of):
+                yield each
+            cursor = getattr(page, "next_cursor", "") or None
+            if cursor is None:
+                return
+
     async def json(self, call: Call) -> Any:
         body = await self.content(call)
         try:
@@ -199,11 +211,12 @@ class AsyncTransport:
                 if failure is cause:
                     raise failure
                 raise failure from cause
-            self._announce_retry(Retry(call.method, call.path, attempt + 1, delay, failure))
+            self.announce_retry(Retry(call.method, call.path, attempt + 1, delay, failure))
             await async_sleep(delay)
             attempt += 1
 
-    def _announce_retry(self, retry: Retry) -> None:
+    def announce_retry(self, retry: Retry) -> None:
+        """Count a retry and tell those who want to know."""
         self.counter.add("retries")
         if self.hooks.on_retry is not None:
             self.hooks.on_retry(retry)
@@ -276,9 +289,16 @@ class AsyncTransport:
                     if self.hooks.on_error is not None:
                         self.hooks.on_error(error)
                     raise
-                self._announce_retry(Retry("GET", path, attempt + 1, delay, error))
+                self.announce_retry(Retry("GET", path, attempt + 1, delay, error))
                 await async_sleep(delay)
                 attempt += 1
+
+
+def path_of(collection: str, id: str, rest: str = "") -> str:
+    """The path of one thing; ids are opaque and may hold anything."""
+    if not id:
+        raise NotFoundError(f"{collection} has nothing without an id")
+    return f"{collection}/{quote(id, safe='')}{rest}"
 
 
 def _query_value(value: object) -> str:

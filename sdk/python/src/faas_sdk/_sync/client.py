@@ -19,10 +19,25 @@ from .._hooks import Hooks, Retry
 from .._io import Writer
 from .._retry import RetryPolicy
 from .._stats import ClientMetrics
-from ..models import Capabilities, ExecuteOptions, ExecuteResponse, Health, Metrics, RuntimeList
+from ..models import (
+    Capabilities,
+    ExecuteOptions,
+    ExecuteResponse,
+    ForkedExecution,
+    ForkOptions,
+    Health,
+    Metrics,
+    RuntimeList,
+    Snapshot,
+    SnapshotOptions,
+)
 from . import execution as executing
-from .execution import ExecutionStream, Process, Terminal, request_body
-from .executions import Executions, LogStream
+from .execution import ExecutionStream, RunningCommand, Terminal, request_body
+from .executions import Executions, fork_body
+from .instances import Instances
+from .keys import Keys
+from .snapshots import Branches, Snapshots
+from .streams import LogStream
 from .transport import Transport, Call, RequestOptions
 
 if TYPE_CHECKING:
@@ -77,6 +92,14 @@ class Client:
         self._transport = transport
         self.executions = Executions(transport)
         """Executions on record."""
+        self.instances = Instances(transport)
+        """Sandboxes that live until told otherwise."""
+        self.snapshots = Snapshots(transport)
+        """Saved states."""
+        self.branches = Branches(transport)
+        """Named heads in the tree of snapshots."""
+        self.keys = Keys(transport)
+        """API keys."""
 
     @property
     def url(self) -> str:
@@ -133,10 +156,10 @@ class Client:
 
     def spawn(
         self, command: str | Sequence[str], *, terminal: Terminal | None = None, **options: Unpack[ExecuteOptions]
-    ) -> Process:
+    ) -> RunningCommand:
         """Start a command with live input and output, in a terminal if one is given."""
         body = request_body(command, options)
-        return Process.start(self._transport, EXECUTE + "/ws", body, terminal)
+        return RunningCommand.start(self._transport, EXECUTE + "/ws", body, terminal)
 
     def run(
         self,
@@ -183,6 +206,27 @@ class Client:
     def stream_logs(self, execution_id: str, *, since: str = "") -> LogStream:
         """Output of an execution, from the start and on until its end; continues after a lost connection."""
         return self.executions.stream_logs(execution_id, since=since)
+
+    def fork_execution(
+        self, execution_id: str, line: str | Sequence[str] | None = None, /, **options: Unpack[ForkOptions]
+    ) -> list[ForkedExecution]:
+        """Run a command `count` times, or the `variants`, each in a copy of what an execution left."""
+        return self.executions.fork(execution_id, line, **options)
+
+    def fork(
+        self, line: str | Sequence[str] | None = None, /, **options: Unpack[ForkOptions]
+    ) -> list[ForkedExecution]:
+        """Run a command `count` times, or the `variants`, each in a copy of one state.
+
+        The state is an instance (`instance_id`), an execution (`execution_id`),
+        a snapshot (`snapshot_id`) or a branch (`branch_from`).
+        """
+        call = Call("POST", "/api/v1/fork", body=fork_body(line, options), creates=True)
+        return self._transport.list_of(ForkedExecution, call)
+
+    def create_snapshot(self, **options: Unpack[SnapshotOptions]) -> Snapshot:
+        """Save an instance (`instance_id`), or an image as it is (`image`)."""
+        return self.snapshots.create(**options)
 
     # The server
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import json
 
 from .._decode import encode, encode_files
-from .._errors import FaasError, MalformedResponseError, StreamLostError, UnavailableError
+from .._errors import FaasError, MalformedResponseError, StreamLostError, UnavailableError, from_problem
 from .._events import Event, parse_event
 from .._io import SyncSocket, Writer, sync_pieces
 from .._sse import EventDecoder
-from ..models import ExecuteResponse, Execution
+from ..models import ExecuteResponse, Execution, Problem
 from .transport import Transport, Call
 
 if TYPE_CHECKING:
@@ -44,12 +44,17 @@ class Terminal:
 
 def request_body(command: str | Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:
     """The body of an execution; bytes on standard input go as base64."""
-    body: dict[str, Any] = {"command": command if isinstance(command, str) else list(command), **options}
+    body: dict[str, Any] = {**options, "command": command if isinstance(command, str) else list(command)}
     if isinstance(body.get("stdin"), bytes):
         body["stdin_base64"] = body.pop("stdin")
     if body.get("files") is not None:
         body["files"] = encode_files(body["files"])
     return body
+
+
+def problem_error(problem: Problem) -> FaasError:
+    """The error that a problem inside an answer describes."""
+    return from_problem(problem.to_json(), problem.status, None)
 
 
 def finish(transport: Transport, mode: object, result: ExecuteResponse) -> ExecuteResponse:
@@ -141,7 +146,7 @@ def execute_to(transport: Transport, body: Mapping[str, Any], to: Writer, path: 
     return finish(transport, body.get("mode"), ExecuteResponse.from_json(value))
 
 
-class Process:
+class RunningCommand:
     """A command with live input and output, over a WebSocket.
 
     It is an iterator of events and a context manager; leaving it ends a command
@@ -164,7 +169,7 @@ class Process:
     @classmethod
     def start(
         cls, transport: Transport, path: str, body: Mapping[str, Any], terminal: Terminal | None
-    ) -> Process:
+    ) -> RunningCommand:
         """Open the connection and start the command."""
         process = cls(transport, transport.socket(path, {"binary": 1}), body.get("mode"))
         frame: dict[str, Any] = {**encode(body), "type": "exec"}
@@ -285,7 +290,7 @@ class Process:
 
 
 def run(
-    process: Process,
+    process: RunningCommand,
     stdin: bytes | Iterable[bytes] | None,
     on_stdout: Callable[[bytes], object] | None,
     on_stderr: Callable[[bytes], object] | None,
