@@ -1,4 +1,10 @@
 // Command faas-agent is the program that runs inside every sandbox.
+//
+// It sets how many of its threads run by itself, so the runtime need not look
+// through the control groups for that at every start.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
 package main
 
 import (
@@ -13,10 +19,11 @@ var build = "dev"
 
 // subcommands are the agent's other uses; without one it serves.
 var subcommands = map[string]func(args []string) int{
-	"connect":      connect,
-	"reseed":       reseedProcesses,
-	launch.Command: func([]string) int { return launch.Main() },
-	"version":      func([]string) int { fmt.Println(build); return 0 },
+	"connect":           connect,
+	"reseed":            reseedProcesses,
+	launch.Command:      func([]string) int { return launch.Main() },
+	launch.SpawnCommand: func([]string) int { return launch.Spawn() },
+	"version":           func([]string) int { fmt.Println(build); return 0 },
 }
 
 func main() {

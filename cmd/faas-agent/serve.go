@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -82,6 +83,9 @@ func cmpOr(a, b string) string {
 func serve(args []string) int {
 	// An idle agent stays resident in every sandbox: collect early.
 	debug.SetGCPercent(50)
+	if runtime.GOMAXPROCS(0) > agent.MaxProcs {
+		runtime.GOMAXPROCS(agent.MaxProcs)
+	}
 	s, err := parse(args)
 	if err != nil {
 		return fail(err)

@@ -23,7 +23,7 @@ import (
 )
 
 // builtin starts sandboxes with nothing but the agent's executable.
-type builtin struct{}
+type builtin struct{ spawner *spawner }
 
 // maxStatus bounds what is read of a failed start, in bytes.
 const maxStatus = 4096
@@ -39,7 +39,7 @@ func (b builtin) start(ctx context.Context, p *plan) (*pidfd.Handle, error) {
 	if err != nil {
 		return nil, err
 	}
-	child, err := spawn(p, files)
+	child, err := b.spawner.launch(p, files)
 	if err != nil {
 		return nil, err
 	}
@@ -53,10 +53,10 @@ func (b builtin) start(ctx context.Context, p *plan) (*pidfd.Handle, error) {
 
 // child is a process between its clone and its agent.
 type child struct {
-	process *os.Process
-	handle  *pidfd.Handle
-	config  *os.File // written
-	status  *os.File // read
+	pid    int
+	handle *pidfd.Handle
+	config *os.File // written
+	status *os.File // read
 }
 
 func (c *child) close() {
@@ -79,9 +79,9 @@ var buildCapabilities = []uintptr{
 	capNetBindService, capNetAdmin, capSysChroot, capSysPtrace, capSysAdmin, capSysResource, capSetfcap,
 }
 
-// spawn clones the agent's executable into new namespaces. It waits for its
+// launch clones the agent's executable into new namespaces. It waits for its
 // configuration then, and ends when this process does before sending one.
-func spawn(p *plan, files *inherited) (*child, error) {
+func (s *spawner) launch(p *plan, files *inherited) (*child, error) {
 	agent, err := openPath(p.agent.Agent)
 	if err != nil {
 		return nil, fmt.Errorf("open the agent: %w", err)
@@ -104,52 +104,49 @@ func spawn(p *plan, files *inherited) (*child, error) {
 	}
 	defer statusWrite.Close()
 	c := &child{config: configWrite, status: statusRead}
-	fd := -1
-	c.process, err = os.StartProcess("/proc/self/fd/"+strconv.Itoa(executable), []string{"faas-agent", launch.Command},
-		&os.ProcAttr{
-			Dir: "/", Env: []string{"GOMAXPROCS=1", "GOGC=off"},
-			Files: append([]*os.File{null, null, null, configRead, statusWrite}, files.files...),
-			Sys:   p.attributes(&fd),
-		})
+	request := p.request()
+	request.Path, request.Args = "/proc/self/fd/"+strconv.Itoa(executable), []string{"faas-agent", launch.Command}
+	request.Env = []string{"GOMAXPROCS=1", "GOGC=off", "GODEBUG=containermaxprocs=0"}
+	pid, fd, err := s.spawn(request, append([]*os.File{null, null, null, configRead, statusWrite}, files.files...))
 	if err != nil {
 		c.close()
 		return nil, fmt.Errorf("clone into new namespaces: %w", err)
 	}
-	id, err := pidfd.Identify(c.process.Pid)
+	c.pid = pid
+	id, err := pidfd.Identify(pid)
 	if err != nil {
 		c.close()
-		return nil, errors.Join(err, unix.Close(fd), c.process.Kill(), reap(c.process))
+		return nil, errors.Join(err, unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0), unix.Close(fd))
 	}
 	if c.handle, err = pidfd.NewHandle(fd, id); err != nil {
 		c.close()
-		return nil, errors.Join(err, c.process.Kill(), reap(c.process))
+		return nil, err // it ends with its configuration's pipe
 	}
-	c.handle.Child = c.process
 	return c, nil
 }
 
-func (p *plan) attributes(fd *int) *syscall.SysProcAttr {
-	attr := &syscall.SysProcAttr{Setsid: true, PidFD: fd}
+// request says what the process is to be.
+func (p *plan) request() *launch.SpawnRequest {
+	r := &launch.SpawnRequest{}
 	for _, ns := range p.config.Linux.Namespaces {
-		attr.Cloneflags |= cloneFlags[ns.Type]
+		r.Cloneflags |= cloneFlags[ns.Type]
 	}
 	if p.ids.programs {
 		// newuidmap writes the map once the process is there. Until then it is
 		// nobody, and execve would take its capabilities if they were not
 		// ambient.
-		attr.AmbientCaps = buildCapabilities
-		return attr
+		r.AmbientCaps = buildCapabilities
+		return r
 	}
-	attr.UidMappings, attr.GidMappings = sysMappings(p.ids.uids), sysMappings(p.ids.gids)
-	attr.GidMappingsEnableSetgroups = !p.ids.single()
-	attr.Credential = &syscall.Credential{NoSetGroups: p.ids.single()}
-	return attr
+	r.Mapped, r.SetGroups = true, !p.ids.single()
+	r.UIDs, r.GIDs = idRanges(p.ids.uids), idRanges(p.ids.gids)
+	return r
 }
 
-func sysMappings(ids []specs.LinuxIDMapping) []syscall.SysProcIDMap {
-	out := make([]syscall.SysProcIDMap, 0, len(ids))
+func idRanges(ids []specs.LinuxIDMapping) []launch.IDRange {
+	out := make([]launch.IDRange, 0, len(ids))
 	for _, m := range ids {
-		out = append(out, syscall.SysProcIDMap{ContainerID: int(m.ContainerID), HostID: int(m.HostID), Size: int(m.Size)})
+		out = append(out, launch.IDRange{Inside: int(m.ContainerID), Outside: int(m.HostID), Size: int(m.Size)})
 	}
 	return out
 }
@@ -164,16 +161,16 @@ func (c *child) run(ctx context.Context, p *plan, cfg *launch.Config) error {
 	defer stop()
 	err := p.placed(c.handle)
 	if err == nil && p.ids.programs {
-		err = writeMaps(ctx, c.process.Pid, p.ids)
+		err = writeMaps(ctx, c.pid, p.ids)
 	}
 	if err == nil {
 		err = send(c.config, cfg)
 	}
 	if err == nil {
-		err = p.confined(c.process.Pid)
+		err = p.confined(c.pid)
 	}
 	if err == nil {
-		err = p.connected(ctx, c.process.Pid)
+		err = p.connected(ctx, c.pid)
 	}
 	if err == nil {
 		_, err = c.config.Write([]byte{launch.Go})
@@ -204,7 +201,7 @@ func (c *child) outcome(before error) error {
 
 // abandon ends a process that did not become an agent.
 func (c *child) abandon() error {
-	return errors.Join(c.handle.Kill(), c.handle.Wait(), reap(c.process), c.handle.Close())
+	return errors.Join(c.handle.Kill(), c.handle.Wait(), c.handle.Close())
 }
 
 // reap takes the exit status of a child of this process that has ended, or

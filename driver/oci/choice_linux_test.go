@@ -66,7 +66,7 @@ func TestAutoMeasuresTheProgramsWhereBuiltinFails(t *testing.T) {
 		}
 	}
 	n := newNative(t, LauncherAuto)
-	broken := &unable{launcher: builtin{}}
+	broken := &unable{launcher: n.choice.builtin}
 	n.choice.builtin = broken
 	c := n.Probe(t.Context())
 	if !c.Available {
@@ -108,7 +108,7 @@ func TestTheFasterProgramIsTaken(t *testing.T) {
 		notHere(t, c.Reason)
 	}
 	n.forgetLauncher()
-	n.choice.builtin = &unable{launcher: builtin{}}
+	n.choice.builtin = &unable{launcher: n.choice.builtin}
 	starts := map[string]*delayed{}
 	n.choice.program = func(name string) (launcher, error) {
 		if starts[name] == nil {
@@ -129,7 +129,7 @@ func TestTheFasterProgramIsTaken(t *testing.T) {
 
 func TestNoLauncherWorks(t *testing.T) {
 	n := newNative(t, "")
-	n.choice.builtin = &unable{launcher: builtin{}}
+	n.choice.builtin = &unable{launcher: n.choice.builtin}
 	n.choice.program = func(name string) (launcher, error) { return nil, errors.New(name + " is not installed") }
 	c := n.Probe(t.Context())
 	if c.Available || !strings.Contains(c.Reason, "clone is forbidden here") {

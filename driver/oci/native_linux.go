@@ -34,6 +34,7 @@ type Native struct {
 	seccomp *specs.LinuxSeccomp
 	filter  []byte
 	choice  chooser
+	spawner *spawner
 
 	criuCache   featureCache
 	criuMu      sync.Mutex
@@ -72,7 +73,8 @@ func NewNative(opts Options) (*Native, error) {
 	if n.opts.Dir, err = filepath.Abs(opts.Dir); err != nil {
 		return nil, openError(err)
 	}
-	n.choice.builtin = builtin{}
+	n.spawner = &spawner{}
+	n.choice.builtin = builtin{n.spawner}
 	n.choice.program = func(name string) (launcher, error) { return programLauncher(name, n.opts.Dir, n.tree) }
 	if opts.Launcher != "" && opts.Launcher != LauncherAuto {
 		if n.choice.fixed, err = n.choice.named(opts.Launcher); err != nil {
@@ -97,6 +99,7 @@ func (n *Native) prepare() error {
 	if n.agent, err = installAgent(filepath.Join(n.opts.Dir, agentsDir), n.shift); err != nil {
 		return err
 	}
+	n.spawner.agent = n.agent.Agent
 	if os.Geteuid() == 0 {
 		if n.devices, err = installDevices(n.opts.Dir); err != nil {
 			return err
@@ -167,7 +170,7 @@ func (n *Native) idMapping(ctx context.Context) (idMap, error) {
 func (n *Native) tryMap(ctx context.Context, m idMap) error {
 	files := &inherited{}
 	defer files.closeOwn()
-	c, err := spawn(&plan{
+	c, err := n.spawner.launch(&plan{
 		ids: m, agent: n.agent,
 		config: &specs.Spec{Linux: &specs.Linux{Namespaces: namespaces()}},
 	}, files)
@@ -175,7 +178,7 @@ func (n *Native) tryMap(ctx context.Context, m idMap) error {
 		return err
 	}
 	defer c.close()
-	return errors.Join(writeMaps(ctx, c.process.Pid, m), c.abandon())
+	return errors.Join(writeMaps(ctx, c.pid, m), c.abandon())
 }
 
 // limitsPIDsByRlimit says that the number of processes is limited by
@@ -276,6 +279,7 @@ func (n *Native) Close() error {
 		errs = append(errs, s.process.Close())
 	}
 	n.watchers.Wait()
+	n.spawner.close()
 	errs = append(errs, n.egress().close())
 	return errors.Join(append(errs, n.criuCache.close(), n.work.Close())...)
 }

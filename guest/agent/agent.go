@@ -29,13 +29,17 @@ const (
 	// quiesceTimeout bounds the orderly end of every connection.
 	quiesceTimeout = 10 * time.Second
 	// trimDelay is how long the agent has had no connection, or has run since
-	// its start, when it gives memory back.
-	trimDelay = 500 * time.Millisecond
+	// its start, when it gives memory back. That costs a collection, so it is
+	// for those that stay, not for warm ones that are claimed at once.
+	trimDelay = 2 * time.Second
 	// maxDiskThreads bounds the threads that wait for a disk at one time. The
 	// runtime needs a thread for each, and ends the agent when none can be
 	// made, as where a fork bomb has taken every process number.
-	maxDiskThreads = 6
+	maxDiskThreads = 4
 )
+
+// MaxProcs is how many of its threads the agent's program lets run at once.
+const MaxProcs = 2
 
 // Config configures an Agent.
 type Config struct {

@@ -24,8 +24,11 @@ const childCapabilities = 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix
 	1<<unix.CAP_KILL | 1<<unix.CAP_SETGID | 1<<unix.CAP_SETUID | 1<<unix.CAP_NET_BIND_SERVICE
 
 // readyThreads is how many threads the agent makes at its start, so that it
-// never needs one where a command has used up every process number.
-const readyThreads = 16
+// never needs one where a command has used up every process number: those that
+// run (MaxProcs), that wait for a disk (maxDiskThreads), for the end of a child,
+// for the network and for the next command to start, and the runtime's own two.
+// Each costs every sandbox some 80 microseconds of CPU time.
+const readyThreads = MaxProcs + maxDiskThreads + 5
 
 // Protection is what Harden achieved, and what is needed when a command is
 // started.
@@ -75,7 +78,9 @@ func Harden(withheld ...uintptr) Protection {
 	}
 	missing("close-on-exec", unix.CloseRange(3, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC))
 	missing("out-of-memory protection", p.protectFromOOM())
-	missing("no new privileges", allThreads(unix.PR_SET_NO_NEW_PRIVS, 1))
+	if set, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); err != nil || set != 1 {
+		missing("no new privileges", allThreads(unix.PR_SET_NO_NEW_PRIVS, 1))
+	}
 	missing("bounding set", dropBounding(withheld))
 	p.traces = mayTrace()
 	missing("inheritable capabilities", clearInheritable())
@@ -114,14 +119,19 @@ func dropBounding(withheld []uintptr) error {
 	return nil
 }
 
-// clearInheritable empties the sets that a program can pass on by itself.
+// clearInheritable empties the sets that a program can pass on by itself. Every
+// thread has those of the one that was executed, and what is ambient is
+// inheritable.
 func clearInheritable() error {
-	if err := allThreads(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL); err != nil && err != unix.EINVAL {
-		return err
-	}
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&header, &data[0]); err != nil {
+		return err
+	}
+	if data[0].Inheritable == 0 && data[1].Inheritable == 0 {
+		return nil
+	}
+	if err := allThreads(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL); err != nil && err != unix.EINVAL {
 		return err
 	}
 	data[0].Inheritable, data[1].Inheritable = 0, 0
