@@ -53,7 +53,7 @@ func prepareDaemon(o daemonOptions) (*daemon, error) {
 	}
 	config := fmt.Sprintf("[log]\nlevel = \"warn\"\n[execution]\nimage = %q\n", o.image)
 	if o.pool > 0 {
-		config += fmt.Sprintf("[[pools]]\nruntime = \"native\"\nimage = %q\nsize = %d\n", o.image, o.pool)
+		config += fmt.Sprintf("[[pools]]\nruntime = \"native\"\nimage = %q\nmin = %d\n", o.image, o.pool)
 	}
 	file := filepath.Join(o.dir, "config/faas.toml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {

@@ -38,7 +38,8 @@ type Figure struct {
 	State       string  `json:"state"` // warm, cold, or none where it does not apply
 	Clock       string  `json:"clock"` // where it starts and stops
 
-	Peers     map[string]float64      `json:"peers,omitempty"` // medians in ms, measured between ours
+	Peers     map[string]float64      `json:"peers,omitempty"`     // medians in PeerUnit, measured between ours
+	PeerUnit  string                  `json:"peer_unit,omitempty"` // ms when empty
 	PeerStats map[string]Distribution `json:"peer_stats,omitempty"`
 	Notes     []string                `json:"notes,omitempty"` // what a reader must know to judge the figure
 }
@@ -78,7 +79,7 @@ func (r *Report) write(path string) error {
 func (r *Report) markdown(w io.Writer) {
 	m := r.Machine
 	fmt.Fprintf(w, "Commit %s, %s, %d cores, %d MiB, Linux %s, cgroup %s, as %s, load %.1f at the start\n\n", r.Commit, m.CPU, m.Cores, m.MemoryMB, m.Kernel, m.Cgroup, m.User, m.Load)
-	fmt.Fprintln(w, "| id | what | value | target | p50 / p99 ms (runs) | beside it, median ms |")
+	fmt.Fprintln(w, "| id | what | value | target | p50 / p99 ms (runs) | beside it (median ms unless said) |")
 	fmt.Fprintln(w, "|---|---|---|---|---|---|")
 	for _, f := range r.Figures {
 		fmt.Fprintf(w, "| %s | %s | %s %s | %s | %s | %s |\n",
@@ -123,7 +124,7 @@ func (f Figure) peers() string {
 		return 1
 	})
 	for i, name := range names {
-		names[i] = name + " " + number(f.Peers[name])
+		names[i] = strings.TrimSpace(name + " " + number(f.Peers[name]) + " " + f.PeerUnit)
 	}
 	return strings.Join(names, ", ")
 }

@@ -30,6 +30,7 @@ type measurement struct {
 func measurements() []measurement {
 	return []measurement{
 		{"T1", warmExecute},
+		{"T2", sustained},
 		{"T5", coldCreate},
 		{"runtimes", everyRuntime},
 		{"T7", snapshots},

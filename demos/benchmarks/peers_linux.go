@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -50,10 +52,9 @@ func bundle(dir string, spec *specs.Spec) (string, error) {
 
 // ociRun is `runc run` or `crun run` of a bundle: create, start, end, delete.
 func ociRun(runtimeName, path, bundleDir, stateDir string) contender {
-	count := 0
+	var count atomic.Int64
 	return contender{name: runtimeName + " run", once: timed(func(ctx context.Context) error {
-		count++
-		id := fmt.Sprintf("bench-%s-%d-%d", runtimeName, os.Getpid(), count)
+		id := fmt.Sprintf("bench-%s-%d-%d", runtimeName, os.Getpid(), count.Add(1))
 		return runProgram(ctx, []string{path, "--root", stateDir, "run", "--bundle", bundleDir, id})
 	})}
 }
@@ -94,29 +95,34 @@ func dockerRun(argv ...string) contender {
 	return command("docker run --rm", append([]string{"docker", "run", "--rm", "--network", "none", dockerImage}, argv...)...)
 }
 
-// mountNamespace is a thread with mounts of its own, from which programs are
-// started: crun refuses a machine that has version 1 and version 2 cgroup
+// mountNamespaces are threads with mounts of their own, from which programs
+// are started: crun refuses a machine that has version 1 and version 2 cgroup
 // hierarchies side by side, and works where the latter are unmounted. Setting
-// it up once keeps that off the clock.
-type mountNamespace struct {
-	work chan func()
-	done chan struct{}
+// them up once keeps that off the clock.
+type mountNamespaces struct {
+	work    chan func()
+	threads sync.WaitGroup
 }
 
-// newMountNamespace starts the thread, without the cgroup2 mounts.
-func newMountNamespace() (*mountNamespace, error) {
-	ns := &mountNamespace{work: make(chan func()), done: make(chan struct{})}
-	ready := make(chan error, 1)
-	go func() {
-		defer close(ns.done)
-		// Never unlocked: the thread ends with the goroutine.
-		runtime.LockOSThread()
-		ready <- leaveCgroup2()
-		for f := range ns.work {
-			f()
-		}
-	}()
-	if err := <-ready; err != nil {
+// newMountNamespaces starts so many threads, without the cgroup2 mounts.
+func newMountNamespaces(threads int) (*mountNamespaces, error) {
+	ns := &mountNamespaces{work: make(chan func())}
+	ready := make(chan error, threads)
+	for range threads {
+		ns.threads.Go(func() {
+			// Never unlocked: the thread ends with the goroutine.
+			runtime.LockOSThread()
+			ready <- leaveCgroup2()
+			for f := range ns.work {
+				f()
+			}
+		})
+	}
+	var errs []error
+	for range threads {
+		errs = append(errs, <-ready)
+	}
+	if err := errors.Join(errs...); err != nil {
 		return nil, errors.Join(err, ns.close())
 	}
 	return ns, nil
@@ -140,16 +146,16 @@ func leaveCgroup2() error {
 	return nil
 }
 
-// close ends the thread and with it the mounts.
-func (ns *mountNamespace) close() error {
+// close ends the threads and with them the mounts.
+func (ns *mountNamespaces) close() error {
 	close(ns.work)
-	<-ns.done
+	ns.threads.Wait()
 	return nil
 }
 
-// wrap makes a contender run on the thread; the way there and back is not on
+// wrap makes a contender run on one of the threads; the way there and back is not on
 // its clock, which the contender starts itself.
-func (ns *mountNamespace) wrap(c contender) contender {
+func (ns *mountNamespaces) wrap(c contender) contender {
 	once := c.once
 	c.once = func(ctx context.Context) (took time.Duration, err error) {
 		done := make(chan struct{})

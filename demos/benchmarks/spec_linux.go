@@ -56,7 +56,7 @@ func (b *bench) ociPeers(ctx context.Context, dir string) (all []contender, miss
 	}
 	crun := ociRun("crun", "crun", filepath.Join(dir, "bundle"), filepath.Join(dir, "crun"))
 	if cgroupVersion() == "hybrid" {
-		ns, err := newMountNamespace()
+		ns, err := newMountNamespaces(sustainedConcurrency)
 		if err != nil {
 			return nil, nil, nil, errors.Join(err, closeAll())
 		}

@@ -59,7 +59,7 @@ func measureWarm(ctx context.Context, b *bench, d *daemon) (figures []Figure, er
 		Notes: missing,
 	}
 	f.withPeers(all, "faas")
-	share, err := coldShare(ctx, d)
+	_, share, err := coldShare(ctx, d, warmPool)
 	if err != nil {
 		return nil, err
 	}
@@ -86,18 +86,19 @@ func ratios(of Figure, all map[string]Distribution, targets map[string]float64) 
 	return rows
 }
 
-// coldShare says how many requests found no warm sandbox.
-func coldShare(ctx context.Context, d *daemon) (string, error) {
+// coldShare is the part of the requests that found no warm sandbox, as a share
+// and in words.
+func coldShare(ctx context.Context, d *daemon, pool int) (float64, string, error) {
 	var m api.Metrics
 	if err := d.get(ctx, api.PathMetrics, &m); err != nil {
-		return "", err
+		return 0, "", err
 	}
 	if m.Executor == nil {
-		return "", fmt.Errorf("the gateway does not tell how its pool was used")
+		return 0, "", fmt.Errorf("the gateway does not tell how its pool was used")
 	}
 	total := m.Executor.PoolHits + m.Executor.ColdStarts
-	return fmt.Sprintf("cold fallbacks: %d of %d requests (%.1f %%), pool of %d", m.Executor.ColdStarts, total,
-		100*float64(m.Executor.ColdStarts)/float64(max(1, total)), warmPool), nil
+	share := float64(m.Executor.ColdStarts) / float64(max(1, total))
+	return share, fmt.Sprintf("cold fallbacks: %d of %d requests (%.1f %%), pool of %d", m.Executor.ColdStarts, total, 100*share, pool), nil
 }
 
 // gateway starts a gateway whose default image is the common root file system.
