@@ -117,6 +117,7 @@ type Request struct {
 	// before its command can have any effect. It must not block.
 	Started    func(Execution)
 	Project    string            // tenant; DefaultProject when empty
+	Key        string            // whose request it is, for taking turns when there is a queue; empty: the project's
 	Command    []string          // argv, run as it is; a front door turns a string into sh -c
 	Image      string            // empty: the configured default
 	Runtime    Runtime           // empty: RuntimeAuto

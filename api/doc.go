@@ -16,6 +16,8 @@ const (
 	PathExecuteSocket   = "/api/v1/execute/ws"
 	PathExecutions      = "/api/v1/executions"
 	PathRuntimes        = "/api/v1/runtimes"
+	PathPools           = "/api/v1/pools"
+	PathPrewarm         = "/api/v1/prewarm"
 	PathMetrics         = "/api/v1/metrics"
 	PathHealth          = "/health"
 	PathOpenAPI         = "/openapi.json"

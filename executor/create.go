@@ -87,14 +87,19 @@ func (e *Executor) createFrom(ctx context.Context, req faas.InstanceRequest, fro
 	if err != nil {
 		return nil, err
 	}
-	if err := e.residents.enter(ctx); err != nil {
+	if err := e.residents.enter(ctx, demand{}); err != nil {
 		return nil, err
 	}
-	defer e.residents.leave(0, false)
+	defer e.residents.leave(demand{}, 0, false)
 	if n := e.instances.withSandbox(); n >= e.opts.MaxInstances {
 		return nil, &faas.Error{Kind: faas.KindResourceExhausted, Op: "create instance", RetryAfter: 10 * time.Second,
 			Detail: fmt.Sprintf("%d instances run here, as many as the configuration allows", n), Remedy: "stop or delete some"}
 	}
+	held, err := e.gate.hold(complete.Resources.MemoryMB)
+	if err != nil {
+		return nil, err
+	}
+	defer held()
 	candidates, err := e.candidatesFor(ctx, complete, asked, from, idleNeeds(req)...)
 	if err != nil {
 		return nil, err
@@ -187,4 +192,5 @@ func (e *Executor) forgetInstance(x *instance) {
 		e.log.Error("the record of an instance could not be removed; the next start does", "instance", x.id, "error", err)
 	}
 	e.instances.remove(x.id)
+	e.countInstances()
 }

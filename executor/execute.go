@@ -94,7 +94,8 @@ func (e *Executor) executeFrom(ctx context.Context, req faas.Request, from *orig
 
 // executeAdmitted waits for an execution's turn and runs it.
 func (e *Executor) executeAdmitted(ctx context.Context, x *execution, candidates []candidate) (*faas.Result, error) {
-	if err := e.gate.enter(ctx); err != nil {
+	d := x.demand(candidates[0].driver.Name())
+	if err := e.gate.enter(ctx, d); err != nil {
 		if ctx.Err() != nil {
 			return nil, stopped(ctx, "wait for admission")
 		}
@@ -102,11 +103,19 @@ func (e *Executor) executeAdmitted(ctx context.Context, x *execution, candidates
 	}
 	x.admitted = time.Now()
 	result, corpse, err := e.admitted(ctx, x, candidates)
-	e.gate.leave(time.Since(x.admitted), corpse != nil)
+	e.gate.leave(d, time.Since(x.admitted), corpse != nil)
 	if corpse != nil {
 		e.reaper.add(corpse, e.gate.buried)
 	}
 	return result, err
+}
+
+// demand is what an execution asks of the gate.
+func (x *execution) demand(runtime faas.Runtime) demand {
+	return demand{
+		key: cmp.Or(x.req.Key, x.req.Project), runtime: runtime,
+		memoryMB: x.req.Resources.MemoryMB, cores: x.req.Resources.CPUCores,
+	}
 }
 
 // admitted runs an execution that has its place, from the record of its begin

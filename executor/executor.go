@@ -38,7 +38,8 @@ type Options struct {
 	Default   Defaults
 	Admission Admission
 	Retention Retention
-	Pools     []PoolOptions
+	Pools     []faas.PoolRequest
+	Pooling   Pooling
 	// MaxInstances bounds the instances that run or are paused at once. 0: 512.
 	MaxInstances int
 	Tiers        Tiers
@@ -73,17 +74,6 @@ type Defaults struct {
 	Timeout   time.Duration  // 5 minutes when 0
 }
 
-// Admission bounds what runs at once.
-type Admission struct {
-	// Concurrent is how many executions have a sandbox at once. 0: eight per
-	// CPU, less where three quarters of the memory hold fewer sandboxes of the
-	// default size, at least two.
-	Concurrent int
-	// Queue is how many more may wait; beyond them requests are refused with
-	// faas.ErrResourceExhausted. 0: sixteen times Concurrent. Negative: none.
-	Queue int
-}
-
 // Retention bounds the record of ended executions; the oldest go first.
 type Retention struct {
 	Age   time.Duration // 0: 30 days
@@ -91,14 +81,6 @@ type Retention struct {
 	Bytes int64         // of commands and results, kept output included; 0: 512 MiB
 	// ResultBytes bounds the results that mode cached keeps; 0: 512 MiB.
 	ResultBytes int64
-}
-
-// PoolOptions asks for warm sandboxes of one kind.
-type PoolOptions struct {
-	Runtime   faas.Runtime // empty or faas.RuntimeAuto: what auto chooses once the runtimes are probed
-	Image     string
-	Resources faas.Resources
-	Size      int // warm sandboxes kept ready
 }
 
 // Bounds in time of what the executor does by itself.
@@ -135,6 +117,10 @@ type Executor struct {
 	counters  counters
 	pooled    chan struct{} // closed when the configured pools are asked for
 
+	poolFile    sync.Mutex // of poolsFile
+	poolMu      sync.Mutex
+	poolSources map[pool.Class]string
+
 	ctx       context.Context // of the executor's own tasks; ended by Close
 	stop      context.CancelFunc
 	tasks     sync.WaitGroup
@@ -163,6 +149,7 @@ func New(ctx context.Context, opts Options) (*Executor, error) {
 		opts: opts, log: opts.Logger, store: store, drivers: drivers,
 		gate: newGate(opts.Admission), residents: newGate(Admission{Concurrent: maxResidents}),
 		instances: newInstances(), expiry: newExpiry(), tiers: newTiers(), live: newLive(), pooled: make(chan struct{}),
+		poolSources: map[pool.Class]string{},
 	}
 	e.counters.lost.Store(int64(store.Recovered().Lost))
 	e.snapshots, err = snapshot.Open(filepath.Join(opts.DataDir, "snapshots"), snapshot.Options{Logger: opts.Logger, Cold: opts.Tiers.Cold, Forget: e.forgetState})
@@ -183,7 +170,7 @@ func New(ctx context.Context, opts Options) (*Executor, error) {
 	}
 	e.probes = newProbes(e.ctx, opts.Drivers, &probeCache{store: store, log: opts.Logger})
 	e.images = newImages(drivers)
-	e.pool = pool.New(poolSource{e}, pool.Options{Logger: opts.Logger})
+	e.pool = e.newPool()
 	e.probes.begin()
 	e.tasks.Go(e.startPools)
 	e.tasks.Go(e.keepTime)

@@ -383,7 +383,7 @@ func TestSandboxDies(t *testing.T) {
 func TestWarmSandboxes(t *testing.T) {
 	m := newMachine(t)
 	e := newExecutor(t, m, func(o *Options) {
-		o.Pools = []PoolOptions{{Size: 2}}
+		o.Pools = []faas.PoolRequest{{Min: 2}}
 	})
 	if err := e.WaitWarm(t.Context()); err != nil {
 		t.Fatal(err)
@@ -428,7 +428,7 @@ func TestWarmSandboxes(t *testing.T) {
 
 func TestChangedImageEmptiesThePool(t *testing.T) {
 	m := newMachine(t)
-	e := newExecutor(t, m, func(o *Options) { o.Pools = []PoolOptions{{Size: 1}} })
+	e := newExecutor(t, m, func(o *Options) { o.Pools = []faas.PoolRequest{{Min: 1}} })
 	if err := e.WaitWarm(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -562,7 +562,7 @@ func TestSignalsAreForwarded(t *testing.T) {
 
 func BenchmarkExecuteWarm(b *testing.B) {
 	m := newMachine(b)
-	e := newExecutor(b, m, func(o *Options) { o.Pools = []PoolOptions{{Size: 16}} })
+	e := newExecutor(b, m, func(o *Options) { o.Pools = []faas.PoolRequest{{Min: 16}} })
 	req := faas.Request{Command: []string{"true"}}
 	b.ResetTimer()
 	for b.Loop() {

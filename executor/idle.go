@@ -24,18 +24,18 @@ const idleRetry = time.Minute
 // connection, waking it when it sleeps and waiting when it is on its way. It
 // does not fall asleep until leave is called.
 func (e *Executor) enter(ctx context.Context, project, id, op string) (x *instance, s *pool.Sandbox, leave func(), err error) {
-	if err := e.residents.enter(ctx); err != nil {
+	if err := e.residents.enter(ctx, demand{}); err != nil {
 		return nil, nil, nil, err
 	}
 	if x, err = e.lookUp(ctx, project, id); err != nil {
-		e.residents.leave(0, false)
+		e.residents.leave(demand{}, 0, false)
 		return nil, nil, nil, err
 	}
 	settled := x.begin()
 	leave = func() {
 		x.end()
 		e.expiry.poke()
-		e.residents.leave(0, false)
+		e.residents.leave(demand{}, 0, false)
 	}
 	for ; ; settled = true {
 		record, _, s := x.state()

@@ -149,10 +149,10 @@ func (e *Executor) lookUp(ctx context.Context, project, id string) (*instance, e
 // take returns an instance that nobody else changes until release is called.
 func (e *Executor) take(ctx context.Context, project, id, op string) (x *instance, release func(), err error) {
 	project = orDefault(project)
-	if err := e.residents.enter(ctx); err != nil {
+	if err := e.residents.enter(ctx, demand{}); err != nil {
 		return nil, nil, err
 	}
-	leave := func() { e.residents.leave(0, false) }
+	leave := func() { e.residents.leave(demand{}, 0, false) }
 	if x, err = e.lookUp(ctx, project, id); err != nil {
 		leave()
 		return nil, nil, err
@@ -229,7 +229,19 @@ func (e *Executor) place(x *instance, s *pool.Sandbox) {
 	x.sandbox = s
 	x.use.last = time.Now()
 	x.mu.Unlock()
+	e.countInstances()
 	e.tasks.Go(func() { e.watch(x, s) })
+}
+
+// countInstances tells the gate what memory instances are promised.
+func (e *Executor) countInstances() {
+	var memory int64
+	for _, x := range e.instances.all() {
+		if record, _, s := x.state(); s != nil {
+			memory += record.Resources.MemoryMB
+		}
+	}
+	e.gate.holdInstances(memory)
 }
 
 // watch makes an instance failed when its sandbox ends by itself.
@@ -252,6 +264,7 @@ func (e *Executor) watch(x *instance, s *pool.Sandbox) {
 	if !present {
 		return // stopped or deleted
 	}
+	e.countInstances()
 	e.log.Warn("the sandbox of an instance ended by itself", "instance", x.id, "sandbox", s.ID())
 	if err := e.save(x, failed("its sandbox ended: every process in it was killed, as for want of memory")); err != nil {
 		e.log.Error("an instance's end could not be recorded", "instance", x.id, "error", err)

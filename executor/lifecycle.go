@@ -159,6 +159,7 @@ func (e *Executor) stopTaken(ctx context.Context, x *instance, asleep bool) erro
 	x.mu.Lock()
 	x.sandbox = nil
 	x.mu.Unlock()
+	e.countInstances()
 	e.reaper.destroy(s)
 	e.dropHidden(p.State, p.Base)
 	return nil
@@ -211,6 +212,11 @@ func (e *Executor) startAgain(ctx context.Context, x *instance) error {
 		}
 		w.origin = &origin{manifest: m}
 	}
+	held, err := e.gate.hold(req.Resources.MemoryMB)
+	if err != nil {
+		return err
+	}
+	defer held()
 	candidates, err := e.candidatesFor(ctx, req, faas.Resources{}, w.origin)
 	if err != nil {
 		return err

@@ -78,7 +78,7 @@ func small(script string) faas.Request {
 }
 
 func TestNativeRuns(t *testing.T) {
-	e := newNative(t, func(o *Options) { o.Pools = []PoolOptions{{Size: 2}} })
+	e := newNative(t, func(o *Options) { o.Pools = []faas.PoolRequest{{Min: 2}} })
 	if err := e.WaitWarm(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func TestNativeLimits(t *testing.T) {
 // The limits of an adopted sandbox are the request's, not the pool's.
 func TestNativeAdoptedLimits(t *testing.T) {
 	e := newNative(t, func(o *Options) {
-		o.Pools = []PoolOptions{{Size: 1, Resources: faas.Resources{MemoryMB: 300, DiskMB: 16}}}
+		o.Pools = []faas.PoolRequest{{Min: 1, Resources: faas.Resources{MemoryMB: 300, DiskMB: 16}}}
 	})
 	if err := e.WaitWarm(t.Context()); err != nil {
 		t.Fatal(err)
@@ -185,7 +185,7 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 }
 
 func TestNativeParallel(t *testing.T) {
-	e := newNative(t, func(o *Options) { o.Pools = []PoolOptions{{Size: 4}} })
+	e := newNative(t, func(o *Options) { o.Pools = []faas.PoolRequest{{Min: 4}} })
 	var clients sync.WaitGroup
 	for range 6 {
 		clients.Go(func() {
@@ -203,7 +203,7 @@ func TestNativeParallel(t *testing.T) {
 }
 
 func BenchmarkExecuteWarmNative(b *testing.B) {
-	e := newNative(b, func(o *Options) { o.Pools = []PoolOptions{{Size: 16}} })
+	e := newNative(b, func(o *Options) { o.Pools = []faas.PoolRequest{{Min: 16}} })
 	req := faas.Request{Command: []string{"true"}, Stdout: io.Discard}
 	for b.Loop() {
 		b.StopTimer()

@@ -45,9 +45,11 @@ func (e *Executor) obtain(ctx context.Context, x *execution, d driver.Driver) (*
 		return s, nil
 	}
 	e.counters.coldStarts.Add(1)
+	begun := time.Now()
 	if s, err = e.create(ctx, d, image, spec); err != nil {
 		return nil, err
 	}
+	e.pool.Missed(pool.Class{Runtime: d.Name(), Image: spec.Image, Resources: spec.Resources}, time.Since(begun))
 	if err := configure(ctx, s, x); err != nil {
 		e.reaper.add(s, nil)
 		return nil, err
@@ -200,45 +202,4 @@ func readStats(ctx context.Context, s *pool.Sandbox, limit time.Duration) (drive
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	return s.Stats(ctx)
-}
-
-// startPools asks the pool for what the options name, once the runtimes are
-// known where that needs a choice.
-func (e *Executor) startPools() {
-	for _, want := range e.opts.Pools {
-		class, err := e.poolClass(want)
-		if err != nil {
-			if e.ctx.Err() == nil {
-				e.log.Error("a pool cannot be filled", "image", want.Image, "runtime", want.Runtime, "error", err)
-			}
-			continue
-		}
-		e.pool.Set(class, want.Size)
-	}
-	close(e.pooled)
-}
-
-func (e *Executor) poolClass(want PoolOptions) (pool.Class, error) {
-	req, err := e.opts.Default.complete(faas.Request{
-		Command: []string{"true"}, Image: want.Image, Runtime: want.Runtime, Resources: want.Resources,
-	})
-	if err != nil {
-		return pool.Class{}, err
-	}
-	candidates, err := e.choose(e.ctx, req, want.Resources)
-	if err != nil {
-		return pool.Class{}, err
-	}
-	return pool.Class{Runtime: candidates[0].driver.Name(), Image: req.Image, Resources: req.Resources}, nil
-}
-
-// WaitWarm returns when the configured pools hold as many sandboxes as asked
-// for, with the error of one that cannot be filled, or when ctx ends.
-func (e *Executor) WaitWarm(ctx context.Context) error {
-	select {
-	case <-e.pooled:
-		return e.pool.WaitReady(ctx)
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

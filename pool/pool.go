@@ -5,8 +5,11 @@
 // pool, a bounded number at a time. A claim never waits: it takes a warm
 // sandbox of its class and image content or returns nil, and the caller makes
 // one itself. A claimed sandbox is the caller's alone and never comes back.
-// Sandboxes of an image whose content changed, and those whose agent does not
-// answer any more, are discarded.
+// Sandboxes of an image whose content changed, those whose agent does not
+// answer any more, and old ones are discarded.
+//
+// How many are kept of a class follows what is asked for (forecast.go), within
+// the class's bounds and those of the whole (plan.go).
 package pool
 
 import (
@@ -39,6 +42,7 @@ type Sandbox struct {
 	Gone     func()       // called once the sandbox is destroyed; nil: nothing to do
 
 	checked time.Time // when its agent last answered
+	made    time.Time
 }
 
 // Source makes what the pool keeps. All its methods may be called
@@ -54,13 +58,29 @@ type Source interface {
 	Discard(s *Sandbox)
 }
 
+// Bounds says how many sandboxes of a class are kept warm.
+type Bounds struct {
+	Min int // kept whatever the demand
+	Max int // never more; 0: Min
+	// Priority says who is served first when sandboxes are short: the highest.
+	Priority int
+}
+
 // Options configures a Pool. The zero value is usable.
 type Options struct {
 	Refill      int           // sandboxes made at once, over all classes; 0: one per CPU
 	CheckEvery  time.Duration // how often idle sandboxes and image contents are checked; 0: 15 s
 	IdleCheck   time.Duration // a sandbox is checked after this long without an answer; 0: 30 s
 	MakeTimeout time.Duration // of one Make; 0: 5 minutes
-	Logger      *slog.Logger  // nil: discard
+	MaxAge      time.Duration // older ones are replaced, one after the other; 0: 1 hour
+	PrewarmFor  time.Duration // how long what Prewarm asked for is kept; 0: 10 minutes
+	MaxIdle     int           // warm sandboxes over all classes; 0: 512
+	// Predict lets sizes follow the demand; otherwise every class has its Min.
+	Predict bool
+	// Room returns how many more warm sandboxes this machine has memory for;
+	// when negative, how many too many there are. nil: as many as asked for.
+	Room   func() int
+	Logger *slog.Logger // nil: discard
 }
 
 // Bounds of what the pool does by itself.
@@ -68,6 +88,8 @@ const (
 	checkTimeout = 5 * time.Second
 	retryFirst   = 100 * time.Millisecond // after a Make that failed, doubled each time
 	retryLast    = 30 * time.Second
+	planEvery    = time.Second            // sizes are thought over
+	firstAhead   = 100 * time.Millisecond // to make one, until it is known
 )
 
 // Pool keeps warm sandboxes of several classes.
@@ -89,31 +111,35 @@ type Pool struct {
 
 // shelf holds the warm sandboxes of one class.
 type shelf struct {
-	class    Class
-	target   int
-	idle     []*Sandbox // the one used last is the last
-	making   int
-	failures int // of Make, in a row
-	retryAt  time.Time
-	lastErr  error
-	hits     int64
-	misses   int64
+	class      Class
+	bounds     Bounds
+	configured bool // by Set; otherwise it goes when nobody wants it any more
+	prewarm    int  // asked for until prewarmed
+	prewarmed  time.Time
+	forecast   Forecast
+	target     int        // what plan made of all that
+	why        string     // in words
+	idle       []*Sandbox // the one used last is the last
+	making     int
+	makeTime   time.Duration // moving average
+	failures   int           // of Make, in a row
+	retryAt    time.Time
+	lastErr    error
+	hits       int64
+	misses     int64
+	missTime   time.Duration // that claims lost which found none
+	aged       int64         // discarded for their age
 }
 
 // New starts a pool without classes.
 func New(source Source, opts Options) *Pool {
-	if opts.Refill <= 0 {
-		opts.Refill = runtime.NumCPU()
-	}
-	if opts.CheckEvery <= 0 {
-		opts.CheckEvery = 15 * time.Second
-	}
-	if opts.IdleCheck <= 0 {
-		opts.IdleCheck = 30 * time.Second
-	}
-	if opts.MakeTimeout <= 0 {
-		opts.MakeTimeout = 5 * time.Minute
-	}
+	defaults(&opts.Refill, runtime.NumCPU())
+	defaults(&opts.CheckEvery, 15*time.Second)
+	defaults(&opts.IdleCheck, 30*time.Second)
+	defaults(&opts.MakeTimeout, 5*time.Minute)
+	defaults(&opts.MaxAge, time.Hour)
+	defaults(&opts.PrewarmFor, 10*time.Minute)
+	defaults(&opts.MaxIdle, 512)
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -124,41 +150,85 @@ func New(source Source, opts Options) *Pool {
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	p.tasks.Go(p.refill)
 	p.tasks.Go(p.check)
+	p.tasks.Go(p.keepPlanning)
 	return p
 }
 
-// Set asks for a number of warm sandboxes of a class; 0 removes the class.
-func (p *Pool) Set(class Class, size int) {
+func defaults[T int | time.Duration](value *T, otherwise T) {
+	if *value <= 0 {
+		*value = otherwise
+	}
+}
+
+// Set configures a class.
+func (p *Pool) Set(class Class, bounds Bounds) {
+	bounds.Min = max(bounds.Min, 0)
+	bounds.Max = max(bounds.Max, bounds.Min)
+	p.change(class, func(s *shelf) { s.bounds, s.configured = bounds, true })
+}
+
+// Prewarm has so many sandboxes of a class made now and kept warm for
+// Options.PrewarmFor, whatever the bounds of the class.
+func (p *Pool) Prewarm(class Class, count int) {
+	p.change(class, func(s *shelf) {
+		s.prewarm, s.prewarmed = count, time.Now().Add(p.opts.PrewarmFor)
+	})
+}
+
+// change changes a class, making it when it is missing.
+func (p *Pool) change(class Class, f func(*shelf)) {
 	p.mu.Lock()
-	var surplus []*Sandbox
+	if p.closed {
+		p.mu.Unlock()
+		return
+	}
 	s := p.classes[class]
-	switch {
-	case p.closed:
-	case size <= 0 && s != nil:
+	if s == nil {
+		s = &shelf{class: class, makeTime: firstAhead}
+		p.classes[class] = s
+	}
+	f(s)
+	s.failures, s.retryAt = 0, time.Time{}
+	p.mu.Unlock()
+	p.plan(time.Now())
+}
+
+// Remove removes a class and discards its sandboxes. It says whether there
+// was one.
+func (p *Pool) Remove(class Class) bool {
+	p.mu.Lock()
+	s := p.classes[class]
+	var surplus []*Sandbox
+	if s != nil {
 		surplus = s.idle
 		s.target, s.idle = 0, nil
 		delete(p.classes, class)
-	case size > 0:
-		if s == nil {
-			s = &shelf{class: class}
-			p.classes[class] = s
-		}
-		s.target = size
-		if n := len(s.idle) - size; n > 0 {
-			surplus, s.idle = s.idle[:n:n], slices.Clone(s.idle[n:])
-		}
-		s.failures, s.retryAt = 0, time.Time{}
 	}
 	p.announce()
 	p.mu.Unlock()
 	p.discard(surplus)
-	p.poke()
+	return s != nil
 }
 
 // Claim takes a warm sandbox of a class whose image has the given digest. It
 // returns nil at once when there is none.
 func (p *Pool) Claim(class Class, digest string) *Sandbox {
-	return p.take(func() *shelf { return p.classes[class] }, digest)
+	return p.take(func() *shelf {
+		s := p.classes[class]
+		if s != nil {
+			s.forecast.Arrive(time.Now())
+		}
+		return s
+	}, digest)
+}
+
+// Missed takes note of what it cost a claim of a class that it found none.
+func (p *Pool) Missed(class Class, took time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.classes[class]; s != nil {
+		s.missTime += took
+	}
 }
 
 // ClaimOther is Claim for a sandbox of the same runtime and image that has
@@ -222,23 +292,38 @@ func (s *shelf) removeWhere(gone func(*Sandbox) bool) []*Sandbox {
 
 // Status describes one class of the pool.
 type Status struct {
-	Class  Class
-	Target int // sandboxes asked for
-	Idle   int // ready to be claimed
-	Making int
-	Hits   int64 // claims that found one
-	Misses int64 // claims that did not
-	Err    error // why the last attempt to make one failed; nil after a success
+	Class      Class
+	Bounds     Bounds
+	Configured bool   // by Set; otherwise it is there for a prewarm only
+	Target     int    // sandboxes to be ready
+	Why        string // Target is what it is
+	Idle       int    // ready to be claimed
+	Making     int
+	Hits       int64         // claims that found one
+	Misses     int64         // claims that did not
+	MissTime   time.Duration // that those took longer, in all
+	MakeTime   time.Duration // to make one, of late
+	Aged       int64         // replaced for their age
+	Oldest     time.Duration // age of the oldest that is ready
+	Err        error         // why the last attempt to make one failed; nil after a success
 }
 
 // Status describes every class.
 func (p *Pool) Status() []Status {
+	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	list := make([]Status, 0, len(p.classes))
 	for _, s := range p.classes {
-		list = append(list, Status{Class: s.class, Target: s.target, Idle: len(s.idle), Making: s.making,
-			Hits: s.hits, Misses: s.misses, Err: s.lastErr})
+		status := Status{
+			Class: s.class, Bounds: s.bounds, Configured: s.configured, Target: s.target, Why: s.why,
+			Idle: len(s.idle), Making: s.making, Hits: s.hits, Misses: s.misses, MissTime: s.missTime,
+			MakeTime: s.makeTime, Aged: s.aged, Err: s.lastErr,
+		}
+		for _, sandbox := range s.idle {
+			status.Oldest = max(status.Oldest, now.Sub(sandbox.made))
+		}
+		list = append(list, status)
 	}
 	slices.SortFunc(list, func(a, b Status) int { return compareClasses(a.Class, b.Class) })
 	return list

@@ -111,7 +111,7 @@ func in(t *testing.T, f *factory, opts Options, test func(t *testing.T, p *Pool)
 func TestFillsAndRefills(t *testing.T) {
 	f := &factory{}
 	in(t, f, Options{Refill: 2}, func(t *testing.T, p *Pool) {
-		p.Set(small, 5)
+		p.Set(small, Bounds{Min: 5})
 		if err := p.WaitReady(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -148,7 +148,7 @@ func TestFillsAndRefills(t *testing.T) {
 
 func TestOtherClassesFindNothing(t *testing.T) {
 	in(t, &factory{}, Options{}, func(t *testing.T, p *Pool) {
-		p.Set(small, 1)
+		p.Set(small, Bounds{Min: 1})
 		if err := p.WaitReady(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -178,7 +178,7 @@ func TestChangedImage(t *testing.T) {
 	t.Run("at the claim", func(t *testing.T) {
 		f := &factory{}
 		in(t, f, Options{}, func(t *testing.T, p *Pool) {
-			p.Set(small, 2)
+			p.Set(small, Bounds{Min: 2})
 			if err := p.WaitReady(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -200,7 +200,7 @@ func TestChangedImage(t *testing.T) {
 	t.Run("while idle", func(t *testing.T) {
 		f := &factory{}
 		in(t, f, Options{CheckEvery: 15 * time.Second}, func(t *testing.T, p *Pool) {
-			p.Set(small, 2)
+			p.Set(small, Bounds{Min: 2})
 			if err := p.WaitReady(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -220,7 +220,7 @@ func TestChangedImage(t *testing.T) {
 func TestIdleSandboxesAreChecked(t *testing.T) {
 	f := &factory{sick: map[string]bool{}}
 	in(t, f, Options{CheckEvery: 15 * time.Second, IdleCheck: 30 * time.Second}, func(t *testing.T, p *Pool) {
-		p.Set(small, 2)
+		p.Set(small, Bounds{Min: 2})
 		if err := p.WaitReady(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -245,7 +245,7 @@ func TestFailuresBackOff(t *testing.T) {
 	broken := errors.New("no more memory")
 	f := &factory{makeErr: broken}
 	in(t, f, Options{Refill: 4}, func(t *testing.T, p *Pool) {
-		p.Set(small, 8)
+		p.Set(small, Bounds{Min: 8})
 		if err := p.WaitReady(t.Context()); !errors.Is(err, broken) {
 			t.Fatalf("got %v", err)
 		}
@@ -267,20 +267,20 @@ func TestFailuresBackOff(t *testing.T) {
 func TestSetShrinksAndRemoves(t *testing.T) {
 	f := &factory{}
 	in(t, f, Options{}, func(t *testing.T, p *Pool) {
-		p.Set(small, 4)
+		p.Set(small, Bounds{Min: 4})
 		if err := p.WaitReady(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		p.Set(small, 1)
+		p.Set(small, Bounds{Min: 1})
 		if len(f.discarded) != 3 || p.Status()[0].Idle != 1 {
 			t.Errorf("discarded %v, status %+v", f.discarded, p.Status())
 		}
-		p.Set(small, 0)
+		p.Remove(small)
 		if len(f.discarded) != 4 || len(p.Status()) != 0 {
 			t.Errorf("discarded %v, status %+v", f.discarded, p.Status())
 		}
-		p.Set(small, 1)
-		p.Set(small, 0) // while one is being made
+		p.Set(small, Bounds{Min: 1})
+		p.Remove(small) // while one is being made
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		if len(f.discarded) != f.made {
@@ -292,7 +292,7 @@ func TestSetShrinksAndRemoves(t *testing.T) {
 func TestCloseWhileMaking(t *testing.T) {
 	f := &factory{}
 	in(t, f, Options{}, func(t *testing.T, p *Pool) {
-		p.Set(small, 3)
+		p.Set(small, Bounds{Min: 3})
 		time.Sleep(500 * time.Millisecond)
 	})
 	if f.atOnce != 0 || len(f.discarded) != f.made {
@@ -304,7 +304,7 @@ func TestCloseWhileMaking(t *testing.T) {
 func TestClaimsAreExclusive(t *testing.T) {
 	f := &factory{}
 	in(t, f, Options{Refill: 3}, func(t *testing.T, p *Pool) {
-		p.Set(small, 6)
+		p.Set(small, Bounds{Min: 6})
 		var (
 			mu      sync.Mutex
 			claimed = map[string]int{}

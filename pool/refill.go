@@ -42,7 +42,8 @@ func (p *Pool) startMakers(now time.Time) time.Duration {
 }
 
 // neediest returns the class that lacks the largest share of its sandboxes
-// and, when there is none, how long the next one waits after a failure.
+// among those of the highest priority and, when there is none, how long the
+// next one waits after a failure.
 func (p *Pool) neediest(now time.Time) (*shelf, time.Duration) {
 	var (
 		best  *shelf
@@ -61,7 +62,9 @@ func (p *Pool) neediest(now time.Time) (*shelf, time.Duration) {
 		if s.failures > 0 && s.making > 0 {
 			continue // one attempt at a time until one succeeds
 		}
-		if lacks := float64(missing) / float64(s.target); best == nil || lacks > share {
+		lacks := float64(missing) / float64(s.target)
+		if best == nil || s.bounds.Priority > best.bounds.Priority ||
+			s.bounds.Priority == best.bounds.Priority && lacks > share {
 			best, share = s, lacks
 		}
 	}
@@ -72,6 +75,7 @@ func (p *Pool) neediest(now time.Time) (*shelf, time.Duration) {
 // has been filled or removed meanwhile.
 func (p *Pool) makeOne(s *shelf) {
 	ctx, cancel := context.WithTimeout(p.ctx, p.opts.MakeTimeout)
+	begun := time.Now()
 	made, err := p.source.Make(ctx, s.class)
 	cancel()
 	now := time.Now()
@@ -85,8 +89,9 @@ func (p *Pool) makeOne(s *shelf) {
 		s.failures++
 	case p.closed || len(s.idle) >= s.target:
 	default:
-		made.checked = now
+		made.checked, made.made = now, now
 		s.idle = append(s.idle, made)
+		s.makeTime += (now.Sub(begun) - s.makeTime) / 8
 		s.failures, made = 0, nil
 	}
 	p.announce()
@@ -116,6 +121,7 @@ func (p *Pool) check() {
 		for _, s := range p.unheard(time.Now().Add(-p.opts.IdleCheck)) {
 			p.checkOne(s)
 		}
+		p.dropAged(time.Now().Add(-p.opts.MaxAge))
 	}
 }
 
@@ -160,6 +166,29 @@ func (p *Pool) unheard(then time.Time) []*Sandbox {
 		}
 	}
 	return list
+}
+
+// dropAged discards the oldest of each class that was made before then: one at
+// a time, so that no class is empty for it.
+func (p *Pool) dropAged(then time.Time) {
+	p.mu.Lock()
+	aged := map[*Sandbox]bool{}
+	for _, s := range p.classes {
+		var oldest *Sandbox
+		for _, sandbox := range s.idle {
+			if sandbox.made.Before(then) && (oldest == nil || sandbox.made.Before(oldest.made)) {
+				oldest = sandbox
+			}
+		}
+		if oldest != nil && len(s.idle) >= s.target {
+			aged[oldest] = true
+			s.aged++
+		}
+	}
+	p.mu.Unlock()
+	if len(aged) > 0 {
+		p.drop(func(s *Sandbox) bool { return aged[s] })
+	}
 }
 
 // checkOne checks one sandbox and discards it when it fails, if it is still

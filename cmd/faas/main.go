@@ -29,6 +29,7 @@ type commands struct {
 	Serve      serveCommand      `cmd:"" help:"Serve the HTTP API."`
 	Doctor     doctorCommand     `cmd:"" help:"Show what every runtime can do on this machine, and what to do about the rest."`
 	Image      imageCommand      `cmd:"" help:"Manage images."`
+	Pool       poolCommand       `cmd:"" help:"Keep sandboxes warm."`
 	Ps         psCommand         `cmd:"" help:"List executions, newest first."`
 	Settings   configCommand     `cmd:"" name:"config" help:"Show the configuration."`
 	Completion completionCommand `cmd:"" help:"Print the completion script of a shell."`

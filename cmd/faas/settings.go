@@ -96,9 +96,19 @@ func executorOptions(cfg *config.Loaded) executor.Options {
 			},
 		},
 	}
+	limits, _ := cfg.Admission.Limits() //nolint:errcheck // the configuration was validated
+	opts.Admission = executor.Admission{
+		Concurrent: cfg.Admission.Concurrent, Queue: cfg.Admission.Queue, KeyConcurrent: cfg.Admission.KeyConcurrent,
+		KeyQueue: cfg.Admission.KeyQueue, Runtimes: limits,
+		MemoryOvercommit: cfg.Admission.MemoryOvercommit, CPUOvercommit: cfg.Admission.CPUOvercommit,
+	}
+	opts.Pooling = executor.Pooling{
+		Predict: cfg.Pooling.Predict, MaxIdle: cfg.Pooling.MaxIdle, MaxAge: time.Duration(cfg.Pooling.MaxAge),
+		Refill: cfg.Pooling.Refill, ReserveMB: cfg.Pooling.ReserveMB,
+	}
 	for _, pool := range cfg.Pools {
-		opts.Pools = append(opts.Pools, executor.PoolOptions{
-			Runtime: faas.Runtime(pool.Runtime), Image: pool.Image, Size: pool.Size,
+		opts.Pools = append(opts.Pools, faas.PoolRequest{
+			Runtime: faas.Runtime(pool.Runtime), Image: pool.Image, Min: pool.Min, Max: pool.Max, Priority: pool.Priority,
 			Resources: faas.Resources{CPUCores: pool.CPUCores, MemoryMB: pool.MemoryMB, DiskMB: pool.DiskMB, PIDs: pool.PIDs},
 		})
 	}

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,6 +34,8 @@ type Config struct {
 	GVisor    GVisor    `toml:"gvisor"`
 	Network   Network   `toml:"network"`
 	Snapshots Snapshots `toml:"snapshots"`
+	Admission Admission `toml:"admission"`
+	Pooling   Pooling   `toml:"pooling"`
 	Pools     []Pool    `toml:"pools"`
 }
 
@@ -124,6 +127,31 @@ type Network struct {
 	DNS    []string `toml:"dns" help:"IPv4 addresses of the name servers of connected sandboxes; empty: this machine's own"`
 }
 
+// Admission bounds what runs at once.
+type Admission struct {
+	Concurrent       int      `toml:"concurrent" help:"executions that have a sandbox at once; 0: eight per CPU, fewer where memory is short"`
+	Queue            int      `toml:"queue" help:"executions that may wait for their turn, others are refused; 0: sixteen times concurrent; -1: none"`
+	KeyConcurrent    int      `toml:"key_concurrent" help:"executions of one key at once; 0: concurrent"`
+	KeyQueue         int      `toml:"key_queue" help:"executions of one key that may wait; 0: half of queue"`
+	Runtimes         []string `toml:"runtimes" help:"executions of a runtime at once, as in docker=4; those left out: concurrent"`
+	MemoryOvercommit float64  `toml:"memory_overcommit" help:"how many times the machine's memory executions and instances may be promised together; 0: 4; -1: no bound"`
+	CPUOvercommit    float64  `toml:"cpu_overcommit" help:"how many times the machine's cores executions may be promised together; 0: 16; -1: no bound"`
+}
+
+// Limits reads Runtimes.
+func (a Admission) Limits() (map[faas.Runtime]int, error) {
+	limits := map[faas.Runtime]int{}
+	for _, text := range a.Runtimes {
+		name, number, _ := strings.Cut(text, "=")
+		n, err := strconv.Atoi(number)
+		if err != nil || n < 1 || !slices.Contains(faas.Runtimes(), faas.Runtime(name)) {
+			return nil, faas.InvalidField("admission.runtimes", "%q is not RUNTIME=NUMBER, such as docker=4", text)
+		}
+		limits[faas.Runtime(name)] = n
+	}
+	return limits, nil
+}
+
 // Pool asks for warm sandboxes of one kind. Pools are set in the file only.
 type Pool struct {
 	Runtime  string  `toml:"runtime" json:"runtime"`
@@ -132,7 +160,18 @@ type Pool struct {
 	MemoryMB int64   `toml:"memory_mb" json:"memory_mb,omitempty"`
 	DiskMB   int64   `toml:"disk_mb" json:"disk_mb,omitempty"`
 	PIDs     int64   `toml:"pids" json:"pids,omitempty"`
-	Size     int     `toml:"size" json:"size"`
+	Min      int     `toml:"min" json:"min"`                     // kept ready whatever the demand
+	Max      int     `toml:"max" json:"max,omitempty"`           // at most, as the demand asks; 0: min
+	Priority int     `toml:"priority" json:"priority,omitempty"` // the highest is served first
+}
+
+// Pooling configures the pools of warm sandboxes as a whole.
+type Pooling struct {
+	Predict   bool     `toml:"predict" help:"let pools grow and shrink with the demand, between their min and max"`
+	MaxIdle   int      `toml:"max_idle" help:"warm sandboxes of all pools together"`
+	MaxAge    Duration `toml:"max_age" help:"age at which a warm sandbox is replaced"`
+	Refill    int      `toml:"refill" help:"sandboxes made at once; 0: one per CPU"`
+	ReserveMB int64    `toml:"reserve_mb" help:"MiB of memory that stay free: pools shrink before less is; 0: a tenth of the machine's"`
 }
 
 // Duration is a time span written as in Go: "30s", "5m".
@@ -155,11 +194,12 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d)
 func defaults(env Environment) Config {
 	dirs := directories(env)
 	return Config{
-		Data:   Data{Dir: dirs.data, RuntimeDir: dirs.runtime},
-		Server: Server{Listen: "127.0.0.1:8080", MaxBodyMB: 64, DrainTimeout: Duration(30 * time.Second)},
-		API:    API{KeyFile: filepath.Join(dirs.user, "key")},
-		Log:    Log{Level: "info", Format: "text"},
-		Native: Native{Launcher: "auto"},
+		Data:    Data{Dir: dirs.data, RuntimeDir: dirs.runtime},
+		Server:  Server{Listen: "127.0.0.1:8080", MaxBodyMB: 64, DrainTimeout: Duration(30 * time.Second)},
+		API:     API{KeyFile: filepath.Join(dirs.user, "key")},
+		Log:     Log{Level: "info", Format: "text"},
+		Native:  Native{Launcher: "auto"},
+		Pooling: Pooling{Predict: true, MaxIdle: 512, MaxAge: Duration(time.Hour)},
 		Snapshots: Snapshots{
 			ArchiveAfter: Duration(time.Minute), MaxDepth: 16, MaxImportMB: 64 << 10,
 		},
@@ -191,6 +231,14 @@ func (c *Config) Validate() error {
 		{"execution.disk_mb", c.Execution.DiskMB > 0, "must be above 0"},
 		{"execution.pids", c.Execution.PIDs > 0, "must be above 0"},
 		{"execution.timeout", c.Execution.Timeout > 0, "must be above 0"},
+		{"admission.concurrent", c.Admission.Concurrent >= 0, "must not be negative"},
+		{"admission.queue", c.Admission.Queue >= -1, "must not be below -1"},
+		{"admission.key_concurrent", c.Admission.KeyConcurrent >= 0, "must not be negative"},
+		{"admission.key_queue", c.Admission.KeyQueue >= 0, "must not be negative"},
+		{"pooling.max_idle", c.Pooling.MaxIdle >= 1, "must be at least 1"},
+		{"pooling.max_age", c.Pooling.MaxAge > 0, "must be above 0"},
+		{"pooling.refill", c.Pooling.Refill >= 0, "must not be negative"},
+		{"pooling.reserve_mb", c.Pooling.ReserveMB >= 0, "must not be negative"},
 		{"native.launcher", slices.Contains([]string{"auto", "builtin", "crun", "runc"}, c.Native.Launcher), "must be auto, builtin, crun or runc"},
 		{"gvisor.platform", slices.Contains([]string{"systrap", "kvm"}, c.GVisor.Platform), "must be systrap or kvm"},
 		{"policy.min_isolation", slices.Contains([]string{"", "process", "userns", "kernel", "vm"}, c.Policy.MinIsolation), "must be process, userns, kernel or vm"},
@@ -201,6 +249,9 @@ func (c *Config) Validate() error {
 		}
 	}
 	if err := c.validateRuntimes(); err != nil {
+		return err
+	}
+	if _, err := c.Admission.Limits(); err != nil {
 		return err
 	}
 	if err := c.Network.validate(); err != nil {
@@ -244,8 +295,11 @@ func (c *Config) validateRuntimes() error {
 		if !slices.Contains(faas.Runtimes(), faas.Runtime(pool.Runtime)) {
 			return faas.InvalidField(key+".runtime", "there is no runtime %q", pool.Runtime)
 		}
-		if pool.Size < 1 {
-			return faas.InvalidField(key+".size", "must be at least 1")
+		if pool.Min < 0 || pool.Min > faas.MaxPoolSize {
+			return faas.InvalidField(key+".min", "must be 0 to %d", faas.MaxPoolSize)
+		}
+		if pool.Max != 0 && pool.Max < pool.Min || pool.Max > faas.MaxPoolSize || pool.Min+pool.Max == 0 {
+			return faas.InvalidField(key+".max", "must be at least min, 1 and at most %d", faas.MaxPoolSize)
 		}
 	}
 	return nil

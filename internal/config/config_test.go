@@ -55,7 +55,7 @@ func TestDirectories(t *testing.T) {
 }
 
 func TestPrecedence(t *testing.T) {
-	file := write(t, "[execution]\nmemory_mb = 1\ndisk_mb = 1\npids = 1\ntimeout = \"1s\"\n[server]\nallowed_hosts = [\"a\"]\n[[pools]]\nruntime = \"native\"\nsize = 2\n")
+	file := write(t, "[execution]\nmemory_mb = 1\ndisk_mb = 1\npids = 1\ntimeout = \"1s\"\n[server]\nallowed_hosts = [\"a\"]\n[[pools]]\nruntime = \"native\"\nmin = 2\n")
 	l, err := Load(Options{
 		File:        file,
 		Environment: user(map[string]string{"FAAS_EXECUTION_MEMORY_MB": "2", "FAAS_EXECUTION_DISK_MB": "2", "FAAS_SERVER_ALLOWED_HOSTS": "b, c"}),
@@ -116,7 +116,7 @@ func TestLoadRefuses(t *testing.T) {
 		"flag":            {flag: Flag{Key: "execution.pids", Value: "x", Name: "--pids"}, want: "--pids: "},
 		"flag key":        {flag: Flag{Key: "nonsense", Value: "x", Name: "--set"}, want: "there is no setting \"nonsense\""},
 		"runtime":         {file: "[policy]\norder = [\"vmware\"]\n", want: "policy.order: there is no runtime \"vmware\""},
-		"pool":            {file: "[[pools]]\nruntime = \"native\"\n", want: "pools[0].size"},
+		"pool":            {file: "[[pools]]\nruntime = \"native\"\n", want: "pools[0].max"},
 		"prefix":          {file: "[network]\nprefix = \"fd00::/64\"\n", want: "network.prefix"},
 		"name server":     {file: "[network]\ndns = [\"127.0.0.53\"]\n", want: "network.dns"},
 		"launcher":        {env: map[string]string{"FAAS_NATIVE_LAUNCHER": "docker"}, want: "native.launcher: must be auto"},

@@ -33,6 +33,12 @@ var (
 		TotalRequests: 120, Running: 2, AvgExecutionTimeMS: 8.5, ErrorRate: 0.01,
 		ExecutionsByRuntime: map[faas.Runtime]int64{faas.RuntimeNative: 119}, UptimeMS: 60000,
 	}
+	examplePool = faas.Pool{
+		ID: "pool-5f2c1a9e0b7d4c83", Runtime: faas.RuntimeNative, Image: faas.HostImage,
+		Resources: faas.Resources{CPUCores: 1, MemoryMB: 512, DiskMB: 256, PIDs: 256},
+		Min:       2, Max: 16, Source: faas.PoolSet, Target: 5, Why: "4.1 a second of late; 45ms to make one",
+		Idle: 5, Hits: 812, Misses: 3, MissMS: 126, MakeMS: 45, OldestMS: 90000,
+	}
 	exampleExecution = faas.Execution{
 		ID: "exec-0c7v4g6k1w0003f9a2m5d8r1t6", Project: faas.DefaultProject, Status: faas.ExecutionRunning,
 		Command: []string{"sh", "-c", "echo hello"}, Image: faas.HostImage, Runtime: faas.RuntimeNative, Mode: faas.ModeEphemeral, CreatedAt: exampleTime,

@@ -39,7 +39,8 @@ func (g *Gateway) executeAs(w http.ResponseWriter, r *http.Request, only []strin
 		return
 	}
 	set(&e.req)
-	e.req.Project = identity(r.Context()).Project
+	who := identity(r.Context())
+	e.req.Project, e.req.Key = who.Project, who.KeyID
 	e.req.ID = faas.NewID(faas.PrefixExecution)
 	w.Header().Set(api.HeaderExecutionID, e.req.ID)
 	switch accepted(r.Header.Values("Accept")) {

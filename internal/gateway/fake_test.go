@@ -55,6 +55,27 @@ func (f *fakeExecutor) Execute(ctx context.Context, req faas.Request) (*faas.Res
 	return &faas.Result{ID: req.ID, RuntimeUsed: faas.RuntimeNative, Stdout: []byte("out\n"), Stderr: []byte("err\n"), DurationMS: 2}, nil
 }
 
+func (f *fakeExecutor) Pools() []faas.Pool { return []faas.Pool{examplePool} }
+
+func (f *fakeExecutor) SetPool(_ context.Context, req faas.PoolRequest) (*faas.Pool, error) {
+	p := examplePool
+	p.Image, p.Min, p.Max = req.Image, req.Min, req.Max
+	return &p, nil
+}
+
+func (f *fakeExecutor) RemovePool(_ context.Context, id string) error {
+	if id != examplePool.ID {
+		return faas.Errorf(faas.KindNotFound, "there is no pool %q", id)
+	}
+	return nil
+}
+
+func (f *fakeExecutor) Prewarm(_ context.Context, req faas.PoolRequest, count int) (*faas.Pool, error) {
+	p := examplePool
+	p.Image, p.Target = req.Image, count
+	return &p, nil
+}
+
 func (f *fakeExecutor) Runtimes(context.Context, bool) []faas.Capabilities { return f.caps }
 
 func (f *fakeExecutor) Execution(_ context.Context, project, id string) (*faas.Execution, error) {

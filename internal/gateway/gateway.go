@@ -32,6 +32,7 @@ import (
 // area of the API, which stands beside the area's routes.
 type Executor interface {
 	Executions
+	Pools
 	Runtimes
 	Instances
 	Snapshots

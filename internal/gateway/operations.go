@@ -114,6 +114,7 @@ var areas = []func(*Gateway){
 	(*Gateway).registerSnapshots,
 	(*Gateway).registerBranches,
 	(*Gateway).registerForks,
+	(*Gateway).registerPools,
 	(*Gateway).registerServer,
 }
 
