@@ -60,6 +60,10 @@ __all__ = [
     "NetworkPolicyParam",
     "NewAPIKey",
     "PauseOptions",
+    "Pool",
+    "PoolList",
+    "PoolSettingsOptions",
+    "PrewarmOptions",
     "Problem",
     "Process",
     "ProcessList",
@@ -908,6 +912,79 @@ class PauseOptions(TypedDict, total=False):
     """To find it by."""
     name: str
     """Names need not be unique."""
+
+
+@dataclass(frozen=True, repr=False)
+class Pool(Model):
+    aged: int
+    """Sandboxes replaced for their age."""
+    cpu_cores: float
+    disk_mb: int
+    hits: int
+    """Claims that found one."""
+    id: str
+    """The same for the same runtime, image and limits."""
+    idle: int
+    """Sandboxes that are ready."""
+    image: str
+    make_ms: int
+    """Time to make one ahead, of late."""
+    making: int
+    """Sandboxes under way."""
+    max: int
+    """Sandboxes kept ready at most."""
+    memory_mb: int
+    min: int
+    """Sandboxes kept ready whatever the demand."""
+    miss_ms: int
+    """Time that those took to make one, in all."""
+    misses: int
+    """Claims that found none, and had one made."""
+    oldest_ms: int
+    """Age of the oldest that is ready."""
+    pids: int
+    priority: int
+    """The highest is served first when sandboxes or memory are short."""
+    runtime: str
+    source: Literal["configuration", "api", "prewarm"]
+    """Where it comes from; one of a prewarm goes when its time is over."""
+    target: int
+    """Sandboxes that are to be ready now."""
+    why: str
+    """Why target is what it is."""
+    error: str | None = None
+    """Why the last attempt to make one failed."""
+
+
+@dataclass(frozen=True, repr=False)
+class PoolList(Model):
+    pools: list[Pool]
+
+
+class PoolSettingsOptions(TypedDict, total=False):
+    cpu_cores: float
+    disk_mb: int
+    image: str
+    """Default: that of executions."""
+    max: int
+    """Sandboxes kept ready at most, as the demand asks; default min."""
+    memory_mb: int
+    pids: int
+    priority: int
+    """The highest is served first when sandboxes or memory are short."""
+    runtime: Literal["auto", "docker", "native", "gvisor", "firecracker", "qemu"]
+    """Default: auto."""
+
+
+class PrewarmOptions(TypedDict, total=False):
+    cpu_cores: float
+    disk_mb: int
+    image: str
+    """Default: that of executions."""
+    memory_mb: int
+    pids: int
+    runtime: Literal["auto", "docker", "native", "gvisor", "firecracker", "qemu"]
+    """Default: auto."""
 
 
 @dataclass(frozen=True, repr=False)
