@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/driver/criu"
 	"github.com/faas-platform/faas/snapshot"
 )
 
@@ -42,6 +43,9 @@ func placeCheckpoint(ctx context.Context, memory, dataRoot, id string) (remove f
 	}
 	if err := snapshot.CopyLayer(ctx, filepath.Join(memory, checkpointName), to); err != nil {
 		return nil, errors.Join(layerError("place the checkpoint", err), remove())
+	}
+	if err := criu.RearmTimers(to); err != nil {
+		return nil, errors.Join(layerError("mend the checkpoint's timers", err), remove())
 	}
 	// The engine keeps checkpoints by their content while it restores, and
 	// fails when two restores bring the same: so no two are the same.

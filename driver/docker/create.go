@@ -119,7 +119,18 @@ func (s *sandbox) makeContainer(ctx context.Context, img source, volume, agent s
 		// machine, and any other the path of its own.
 		host.CgroupnsMode = container.CgroupnsModePrivate
 	}
+	if shared.checkpoints && hasMultipath() {
+		// Go programs would listen with it, and CRIU saves no such socket.
+		host.Sysctls = map[string]string{"net.mptcp.enabled": "0"}
+	}
 	return s.createContainer(ctx, cfg, host)
+}
+
+// hasMultipath says whether this machine's kernel, which is the engine's where
+// checkpoints are restored, speaks multipath TCP.
+func hasMultipath() bool {
+	_, err := os.Stat("/proc/sys/net/mptcp/enabled")
+	return err == nil
 }
 
 // createContainer makes the container. The call is not cut short when ctx

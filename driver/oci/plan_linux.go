@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/faas-platform/faas"
-	"github.com/faas-platform/faas/driver/oci/criu"
+	"github.com/faas-platform/faas/driver/criu"
 	"github.com/faas-platform/faas/driver/pidfd"
 	"github.com/faas-platform/faas/image"
 )

@@ -17,7 +17,7 @@ import (
 
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/driver"
-	"github.com/faas-platform/faas/driver/oci/criu"
+	"github.com/faas-platform/faas/driver/criu"
 	"github.com/faas-platform/faas/driver/pidfd"
 	"github.com/faas-platform/faas/guest"
 	"github.com/faas-platform/faas/guest/launch"

@@ -94,7 +94,7 @@ var rules = []rule{
 		why:   "commands wire; nothing depends on them",
 	},
 	{
-		who: []string{"..."}, except: []string{"cmd/faas", "driver/oci/...", "driver/docker/...", "driver/microvm/...", "demos/benchmarks/...", "demos/embed"},
+		who: []string{"..."}, except: []string{"cmd/faas", "driver/oci/...", "driver/docker/...", "driver/microvm/...", "demos/benchmarks/...", "demos/embed", "demos/forks"},
 		never: []string{"driver/oci/...", "driver/docker/...", "driver/microvm/..."},
 		why:   "only cmd/faas chooses concrete drivers; the benchmarks measure them one by one, and a program that embeds the executor chooses its own",
 	},
