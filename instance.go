@@ -63,7 +63,8 @@ type Instance struct {
 	// it, in milliseconds, OnIdle is done to it; 0: never.
 	IdleTimeoutMS int64      `json:"idle_timeout_ms,omitempty"`
 	OnIdle        IdleAction `json:"on_idle,omitempty"`
-	Asleep        bool       `json:"asleep,omitempty"` // paused or stopped because it was idle
+	Asleep        bool       `json:"asleep,omitempty"`       // paused or stopped because it was idle
+	SSHDisabled   bool       `json:"ssh_disabled,omitempty"` // the SSH server does not know it
 	// Reseeded says what became of the random generators in the memory of the
 	// processes that a full snapshot brought back; see Entropy.
 	Reseeded []Reseeded `json:"reseeded,omitempty"`
@@ -131,6 +132,7 @@ type InstanceRequest struct {
 	Labels        map[string]string
 	AllowDegraded bool
 	Entropy       Entropy // empty: EntropyReport
+	DisableSSH    bool    // keep the SSH server from it
 }
 
 // MinIdleTimeout is the shortest idle time-out: below it instances would sleep

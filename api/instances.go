@@ -28,6 +28,7 @@ type InstanceSettings struct {
 	OnIdle        faas.IdleAction   `json:"on_idle,omitempty" enum:"pause,stop" doc:"pause (default): its processes stand still and keep their memory; stop: its files stay."`
 	Labels        map[string]string `json:"labels,omitempty" doc:"To find it by."`
 	AllowDegraded bool              `json:"allow_degraded,omitempty" doc:"Accept a weaker substitute, named in the answer."`
+	EnableSSH     *bool             `json:"enable_ssh,omitempty" doc:"true: refuse when no SSH server runs; false: keep the SSH server from it. Absent: SSH reaches it where a server runs."`
 	Entropy       faas.Entropy      `json:"entropy,omitempty" enum:"report,strict" doc:"What a start from a full snapshot does about processes whose random generators cannot be renewed: report (default) names them, strict refuses."`
 }
 
@@ -84,6 +85,9 @@ type Instance struct {
 	CreatedAt    time.Time           `json:"created_at"`
 	StartedAt    *time.Time          `json:"started_at,omitempty" doc:"When its present sandbox began."`
 	ExpiresAt    *time.Time          `json:"expires_at,omitempty" doc:"When it is deleted."`
+	SSHHost      string              `json:"ssh_host,omitempty" doc:"Where it is reached by SSH; absent where it is not." example:"127.0.0.1"`
+	SSHPort      int                 `json:"ssh_port,omitempty" example:"2222"`
+	SSHUsername  string              `json:"ssh_username,omitempty" example:"inst-0c7v4g6k1w0003f9a2m5d8r1t6"`
 
 	IdleTimeoutMS int64           `json:"idle_timeout_ms,omitempty" doc:"After this long without use it is put to sleep."`
 	OnIdle        faas.IdleAction `json:"on_idle,omitempty" enum:"pause,stop"`

@@ -108,7 +108,7 @@ func (e *Executor) createFrom(ctx context.Context, req faas.InstanceRequest, fro
 	record := meta.Instance{Instance: faas.Instance{
 		ID: faas.NewID(faas.PrefixInstance), Project: complete.Project, Name: req.Name, Status: faas.InstanceCreating,
 		Image: complete.Image, Runtime: candidates[0].driver.Name(), Resources: complete.Resources,
-		Network: complete.Network, Labels: complete.Labels, CreatedBy: req.KeyID, CreatedAt: now,
+		Network: complete.Network, Labels: complete.Labels, CreatedBy: req.KeyID, CreatedAt: now, SSHDisabled: req.DisableSSH,
 	}}
 	record.IdleTimeoutMS, record.OnIdle = req.IdleTimeout.Milliseconds(), req.OnIdle
 	if record.IdleTimeoutMS != 0 && record.OnIdle == "" {

@@ -9,12 +9,15 @@ import (
 
 // Command asks the agent to run one command.
 type Command struct {
-	Args    []string      `json:"args"`              // argv; Args[0] is looked up in the command's own PATH
-	Env     []string      `json:"env,omitempty"`     // KEY=VALUE, on top of the configured environment
-	Dir     string        `json:"dir,omitempty"`     // absolute; made when missing; "/" when empty
-	User    string        `json:"user,omitempty"`    // name or uid[:gid], resolved inside; root when empty
-	TTY     *WindowSize   `json:"tty,omitempty"`     // not nil: run in a terminal; stderr stays empty
-	Stdin   bool          `json:"stdin,omitempty"`   // false: standard input is empty
+	Args  []string    `json:"args"`            // argv; Args[0] is looked up in the command's own PATH
+	Env   []string    `json:"env,omitempty"`   // KEY=VALUE, on top of the configured environment
+	Dir   string      `json:"dir,omitempty"`   // absolute; made when missing; "/" when empty
+	User  string      `json:"user,omitempty"`  // name or uid[:gid], resolved inside; root when empty
+	TTY   *WindowSize `json:"tty,omitempty"`   // not nil: run in a terminal; stderr stays empty
+	Stdin bool        `json:"stdin,omitempty"` // false: standard input is empty
+	// Session says that the command is somebody's session: once its host is
+	// gone for good, as in a copy of the sandbox, it is hung up (SIGHUP).
+	Session bool          `json:"session,omitempty"`
 	Timeout time.Duration `json:"timeout,omitempty"` // 0: none; then SIGKILL to everything that the command started
 	// Attach, when set, is called by Run with the command as soon as it is on
 	// its way, to send it signals and sizes of its terminal. Its streams stay
@@ -143,4 +146,33 @@ type Stats struct {
 	DiskTotal   int64         `json:"disk_total_bytes"` // of the root file system
 	DiskFree    int64         `json:"disk_free_bytes"`
 	AgentRSS    int64         `json:"agent_rss_bytes"`
+}
+
+// OpenOptions says how OpenFile opens a file.
+type OpenOptions struct {
+	Read, Write bool
+	Create      bool        // make it when there is none; with Write
+	Exclusive   bool        // with Create: fail when there is one
+	Truncate    bool        // with Write: empty it
+	Mode        fs.FileMode // of a file that is made; 0644 when 0
+	User        string      // owner of a file that is made; root when empty
+}
+
+// Attributes are what SetAttributes changes; what is nil stays as it is.
+type Attributes struct {
+	Mode            *fs.FileMode
+	UID, GID        *int
+	Size            *int64
+	Access, ModTime *time.Time
+}
+
+// Space says how full a file system is, in blocks and files.
+type Space struct {
+	BlockSize   int64  `json:"block_size"`
+	Blocks      uint64 `json:"blocks"`
+	Free        uint64 `json:"free"`
+	Available   uint64 `json:"available"` // to those without privilege
+	Files       uint64 `json:"files"`
+	FilesFree   uint64 `json:"files_free"`
+	LongestName int64  `json:"longest_name"` // bytes
 }

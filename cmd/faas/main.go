@@ -31,6 +31,9 @@ type commands struct {
 	Image      imageCommand      `cmd:"" help:"Manage images."`
 	Pool       poolCommand       `cmd:"" help:"Keep sandboxes warm."`
 	Ps         psCommand         `cmd:"" help:"List executions, newest first."`
+	SSH        sshCommand        `cmd:"" name:"ssh" help:"Log in to an instance, or run a command in it, by SSH."`
+	SSHConfig  sshConfigCommand  `cmd:"" name:"ssh-config" help:"Print a block for ssh_config, with a key and known hosts that work."`
+	SSHKey     sshKeyCommand     `cmd:"" name:"ssh-key" help:"Manage the keys that log in to instances."`
 	Settings   configCommand     `cmd:"" name:"config" help:"Show the configuration."`
 	Completion completionCommand `cmd:"" help:"Print the completion script of a shell."`
 	Version    versionCommand    `cmd:"" help:"Print the version."`
@@ -70,7 +73,7 @@ func execute(args []string) int {
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
-	parsed, err := parser.Parse(args)
+	parsed, err := parser.Parse(sshFlag(args))
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "faas: %v\nTry faas --help.\n", err)
 		return failure

@@ -26,13 +26,14 @@ import (
 
 type serveCommand struct {
 	Listen string `help:"Address and port (default: server.listen, 127.0.0.1:8080)." placeholder:"HOST:PORT"`
+	SSH    string `name:"ssh" help:"Serve SSH too: address and port (default: ssh.listen; without a value 127.0.0.1:2222)." placeholder:"[HOST:PORT]"`
 	NoAuth bool   `help:"Ask for no key: everyone who reaches the address is an admin. Refused off loopback unless --force."`
 	Force  bool   `help:"Allow --no-auth on an address that others can reach."`
 }
 
 // Run implements the command.
 func (c *serveCommand) Run(line *commands) error {
-	flags := flag("--listen", "server.listen", c.Listen)
+	flags := append(flag("--listen", "server.listen", c.Listen), flag("--ssh", "ssh.listen", c.SSH)...)
 	if c.NoAuth {
 		flags = append(flags, config.Flag{Key: "auth.disabled", Value: "true", Name: "--no-auth"})
 	}
@@ -78,6 +79,11 @@ func serve(cfg *config.Loaded) error {
 	if err != nil {
 		return err
 	}
+	front, err := openSSH(cfg, accounts, audit.New(accounts, log))
+	if err != nil {
+		return err
+	}
+	defer front.close()
 	opts := executorOptions(cfg)
 	opts.Logger = log
 	if opts.Tiers, err = tiers(cfg, log); err != nil {
@@ -88,14 +94,17 @@ func serve(cfg *config.Loaded) error {
 	if err != nil {
 		return errors.Join(err, closeDrivers(opts.Drivers))
 	}
-	return serveWith(cfg, log, listener, engine, accounts, authenticator, signals)
+	if err := front.serve(cfg, log, engine); err != nil {
+		return errors.Join(err, engine.Close(context.Background()))
+	}
+	return serveWith(cfg, log, listener, engine, accounts, authenticator, front, signals)
 }
 
 // serveWith serves until a signal or an error of the listener, then drains.
-func serveWith(cfg *config.Loaded, log *slog.Logger, listener net.Listener, engine *executor.Executor, accounts *meta.Accounts, authenticator *auth.Authenticator, signals <-chan os.Signal) error {
+func serveWith(cfg *config.Loaded, log *slog.Logger, listener net.Listener, engine *executor.Executor, accounts *meta.Accounts, authenticator *auth.Authenticator, front *sshFront, signals <-chan os.Signal) error {
 	meter := usage.NewMeter(accounts, holdings(engine), log)
 	gate, err := gateway.New(gateway.Options{
-		Executor: engine, Auth: authenticator, Audit: audit.New(accounts, log), Version: version, Logger: log,
+		Executor: engine, Auth: authenticator, Audit: front.events, SSH: front.about, Version: version, Logger: log,
 		Usage: meter, Answers: accounts, Quota: quota.New(executionsSince(accounts)), Resources: executorOptions(cfg).Default.Resources,
 		AllowedHosts: cfg.Server.AllowedHosts, AllowedOrigins: cfg.Server.AllowedOrigins,
 		MaxBodyBytes: cfg.Server.MaxBodyMB << 20, Counters: counters(engine),
@@ -113,16 +122,18 @@ func serveWith(cfg *config.Loaded, log *slog.Logger, listener net.Listener, engi
 	select {
 	case err = <-failed:
 		log.Error("the listener failed", "error", err)
+	case err = <-front.failed:
+		log.Error("the SSH server failed", "error", err)
 	case s := <-signals:
 		err = nil
 		log.Info("shutting down; once more ends what still runs", "signal", s.String(), "drain_timeout", time.Duration(cfg.Server.DrainTimeout).String())
 	}
-	return errors.Join(err, shutdown(cfg, log, server, gate, engine, signals), meter.Close())
+	return errors.Join(err, shutdown(cfg, log, server, gate, engine, front, signals), meter.Close())
 }
 
 // shutdown lets running requests end, for as long as the configuration allows
 // or until a second signal, then cancels them.
-func shutdown(cfg *config.Loaded, log *slog.Logger, server *http.Server, gate *gateway.Gateway, engine *executor.Executor, signals <-chan os.Signal) error {
+func shutdown(cfg *config.Loaded, log *slog.Logger, server *http.Server, gate *gateway.Gateway, engine *executor.Executor, front *sshFront, signals <-chan os.Signal) error {
 	ctx, force := context.WithTimeout(context.Background(), time.Duration(cfg.Server.DrainTimeout))
 	defer force()
 	go func() {
@@ -137,8 +148,14 @@ func shutdown(cfg *config.Loaded, log *slog.Logger, server *http.Server, gate *g
 		defer close(drained)
 		_ = gate.Drain(ctx) //nolint:errcheck // what is left is cancelled below
 	}()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		front.drain(ctx)
+	}()
 	err := server.Shutdown(ctx)
 	<-drained
+	<-ended
 	if err != nil || ctx.Err() != nil {
 		log.Warn("ending what still runs")
 	}

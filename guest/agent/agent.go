@@ -83,6 +83,7 @@ type Agent struct {
 	waiting   map[net.Conn]struct{} // dialled, and without a word from the host
 	commands  map[string]*command
 	requests  map[*request]struct{}
+	incoming  map[string]net.Conn // taken by a listener, and not yet by the host
 	quiescing bool
 	thawed    bool // a connection came after the last Quiesce
 	identity  guest.Identity
@@ -110,6 +111,7 @@ func New(cfg Config) (*Agent, error) {
 		secret: slices.Clone(cfg.Secret), sessions: map[*wire.Session]net.Conn{}, pending: map[net.Conn]struct{}{},
 		waiting:  map[net.Conn]struct{}{},
 		commands: map[string]*command{}, requests: map[*request]struct{}{},
+		incoming: map[string]net.Conn{},
 	}
 	a.spawner = newSpawner(a)
 	a.trim = time.AfterFunc(trimDelay, a.trimMemory)

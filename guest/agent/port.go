@@ -18,16 +18,22 @@ import (
 const dialTimeout = 10 * time.Second
 
 // dialPort connects to a port inside and copies both ways until both end.
-func (r *request) dialPort(args wire.DialArgs) error {
+func (r *request) dialPort(args wire.DialArgs) (any, error) {
 	address, err := r.agent.dialAddress(args)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	dialer := net.Dialer{Timeout: dialTimeout}
 	conn, err := dialer.DialContext(r.ctx, args.Network, address)
 	if err != nil {
-		return dialError(args, err)
+		return nil, dialError(args, err)
 	}
+	return nil, r.join(conn)
+}
+
+// join copies between a connection inside and the request's bodies until both
+// ways have ended.
+func (r *request) join(conn net.Conn) error {
 	defer conn.Close() //nolint:errcheck // both ways have ended
 	if err := r.reply(nil); err != nil {
 		return err
@@ -40,7 +46,7 @@ func (r *request) dialPort(args wire.DialArgs) error {
 			half.CloseWrite() //nolint:errcheck // it may have ended
 		}
 	}()
-	_, err = r.out.ReadFrom(onlyReader{conn})
+	_, err := r.out.ReadFrom(onlyReader{conn})
 	if err == nil {
 		r.out.CloseWrite() //nolint:errcheck // the client has gone then
 		select {

@@ -177,6 +177,9 @@ func (p *process) signal(sig syscall.Signal) {
 			group = fg
 		}
 	}
+	if sig == syscall.SIGHUP && group != p.pid {
+		syscall.Kill(-p.pid, sig) //nolint:errcheck // a terminal that is lost is lost for its session's leader too
+	}
 	syscall.Kill(-group, sig) //nolint:errcheck // it may have ended
 }
 

@@ -5,6 +5,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"syscall"
 	"time"
 
 	"github.com/faas-platform/faas"
@@ -185,6 +186,9 @@ func (c *command) orphaned() {
 	c.mu.Unlock()
 	if detached {
 		c.release(context.Canceled)
+		if c.args.Session {
+			c.process.signal(syscall.SIGHUP)
+		}
 	}
 }
 

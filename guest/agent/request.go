@@ -48,7 +48,8 @@ func (a *Agent) accept(s *wire.Session, st *wire.Stream, version int, payload []
 	r := &request{agent: a, session: s, stream: st, version: version}
 	r.ctx, r.cancel = context.WithCancelCause(a.ctx)
 	switch req.Op {
-	case wire.OpRead, wire.OpWrite, wire.OpTarIn, wire.OpTarOut, wire.OpWatch, wire.OpDial:
+	case wire.OpRead, wire.OpWrite, wire.OpTarIn, wire.OpTarOut, wire.OpWatch, wire.OpDial,
+		wire.OpOpen, wire.OpListen, wire.OpAccept:
 		r.cut = true
 	}
 	r.in, r.out = wire.NewInbox(0), wire.NewOutbox(0)
@@ -138,6 +139,15 @@ func arguments[T any](req wire.Request) (T, error) {
 	return args, nil
 }
 
+// with calls do with the arguments of a request.
+func with[T any](req wire.Request, do func(T) (any, error)) (any, error) {
+	args, err := arguments[T](req)
+	if err != nil {
+		return nil, err
+	}
+	return do(args)
+}
+
 // perform does what a request asks and returns the result's value.
 func (r *request) perform(req wire.Request) (any, error) {
 	a := r.agent
@@ -145,11 +155,7 @@ func (r *request) perform(req wire.Request) (any, error) {
 	case wire.OpHello:
 		return guest.Info{Version: r.version, Build: a.cfg.Build, StartedAt: a.startedAt}, nil
 	case wire.OpConfigure:
-		cfg, err := arguments[guest.Configuration](req)
-		if err != nil {
-			return nil, err
-		}
-		return a.configure(r.ctx, cfg)
+		return with(req, func(cfg guest.Configuration) (any, error) { return a.configure(r.ctx, cfg) })
 	case wire.OpStats:
 		return a.stats()
 	case wire.OpProcesses:
@@ -160,11 +166,15 @@ func (r *request) perform(req wire.Request) (any, error) {
 		a.shutDown(r)
 		return nil, nil
 	case wire.OpDial:
-		args, err := arguments[wire.DialArgs](req)
-		if err != nil {
-			return nil, err
-		}
-		return nil, r.dialPort(args)
+		return with(req, r.dialPort)
+	case wire.OpListen:
+		return with(req, r.listen)
+	case wire.OpAccept:
+		return with(req, r.acceptIncoming)
+	case wire.OpOpen:
+		return with(req, r.openFile)
+	case wire.OpSetAttr:
+		return with(req, a.setAttributes)
 	}
 	args, err := arguments[wire.FileArgs](req)
 	if err != nil {
@@ -194,6 +204,14 @@ func (r *request) performFile(op string, args wire.FileArgs) (any, error) {
 		return nil, remove(path, args)
 	case wire.OpRename:
 		return nil, r.agent.rename(path, args)
+	case wire.OpSymlink:
+		return nil, r.agent.symlink(path, args)
+	case wire.OpLink:
+		return nil, r.agent.link(path, args)
+	case wire.OpRealPath:
+		return r.agent.realPath(path, args)
+	case wire.OpSpace:
+		return space(path, args)
 	case wire.OpTarOut:
 		return nil, r.tarOut(path, args.Path)
 	case wire.OpTarIn:

@@ -33,6 +33,7 @@ type Config struct {
 	Native    Native    `toml:"native"`
 	GVisor    GVisor    `toml:"gvisor"`
 	Network   Network   `toml:"network"`
+	SSH       SSH       `toml:"ssh"`
 	Snapshots Snapshots `toml:"snapshots"`
 	Admission Admission `toml:"admission"`
 	Pooling   Pooling   `toml:"pooling"`
@@ -204,6 +205,7 @@ func defaults(env Environment) Config {
 			ArchiveAfter: Duration(time.Minute), MaxDepth: 16, MaxImportMB: 64 << 10,
 		},
 		GVisor: GVisor{Platform: "systrap"},
+		SSH:    defaultSSH(),
 		Execution: Execution{
 			Image: faas.HostImage, CPUCores: 1, MemoryMB: 512, DiskMB: 256, PIDs: 256,
 			Timeout: Duration(5 * time.Minute),
@@ -252,6 +254,9 @@ func (c *Config) Validate() error {
 		return err
 	}
 	if _, err := c.Admission.Limits(); err != nil {
+		return err
+	}
+	if err := c.SSH.validate(); err != nil {
 		return err
 	}
 	if err := c.Network.validate(); err != nil {

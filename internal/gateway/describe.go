@@ -47,6 +47,7 @@ func (g *Gateway) humaConfig() huma.Config {
 				{Name: "usage", Description: "What keys used"},
 				{Name: "tickets", Description: "Keys for browsers' streams"},
 				{Name: serverArea, Description: "The server itself"},
+				{Name: "ssh", Description: "Keys that log in to instances, and the SSH server"},
 			},
 			Security: []map[string][]string{{"bearer": {}}, {"apiKey": {}}},
 			Components: &huma.Components{

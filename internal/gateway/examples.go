@@ -82,3 +82,20 @@ func tidySchemas(all map[string]*huma.Schema) {
 		}
 	}
 }
+
+var exampleSSHKey = faas.SSHKey{
+	ID: "sshkey-0c7v4g6k1w0003f9a2m5d8r1t6", Project: faas.DefaultProject, Name: "laptop", Kind: faas.SSHKeyPlain, Origin: "imported",
+	Type: "ssh-ed25519", Fingerprint: "SHA256:EWm+kPqoVOgH4VPGN0vzK+JPsHbiIzGYNN2Bqr2F2qI",
+	PublicKey:   "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEsg6Fup3hPvhNHxTyvMPiOFU7bn0mYDMIwYA3ZGDGzS laptop",
+	InstanceIDs: []string{}, CreatedBy: "key-0c7v4g6k1w0003f9a2m5d8r1t6", CreatedAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+}
+
+var exampleSSHServer = api.SSHServer{
+	Host: "127.0.0.1", Port: 2222,
+	HostKeys: []api.SSHHostKey{{
+		Type: "ssh-ed25519", Fingerprint: "SHA256:EWm+kPqoVOgH4VPGN0vzK+JPsHbiIzGYNN2Bqr2F2qI",
+		PublicKey: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEsg6Fup3hPvhNHxTyvMPiOFU7bn0mYDMIwYA3ZGDGzS",
+	}},
+	KnownHosts: "[127.0.0.1]:2222 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEsg6Fup3hPvhNHxTyvMPiOFU7bn0mYDMIwYA3ZGDGzS\n",
+	UserCA:     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEsg6Fup3hPvhNHxTyvMPiOFU7bn0mYDMIwYA3ZGDGzS",
+}

@@ -85,7 +85,7 @@ func (g *Gateway) forkInstance(ctx context.Context, in *instanceInput, body *api
 	for i, c := range copies {
 		out.PauseMS = c.PauseMS
 		if c.Err == nil {
-			out.Instances = append(out.Instances, api.NewInstance(c.Instance))
+			out.Instances = append(out.Instances, g.instance(ctx, c.Instance))
 			continue
 		}
 		problem, _ := problemOf(c.Err, requestID(ctx))

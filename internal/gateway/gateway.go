@@ -48,6 +48,7 @@ type Options struct {
 	Quota    *quota.Ledger       // nil: keys have no bounds
 	Usage    *usage.Meter        // nil: nothing is metered
 	Answers  idempotency.Store   // nil: Idempotency-Key does nothing
+	SSH      *SSH                // nil: no routes about SSH answer
 	Version  string              // of the program, for /health
 	Logger   *slog.Logger        // nil: discard
 	// AllowedHosts are names that a Host header may carry besides localhost,

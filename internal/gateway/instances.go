@@ -129,7 +129,7 @@ func instanceRequest(ctx context.Context, s *api.InstanceSettings) (faas.Instanc
 		Resources: faas.Resources{CPUCores: s.CPUCores, MemoryMB: s.MemoryMB, DiskMB: disk, PIDs: s.PIDs},
 		Env:       s.EnvVars, Network: s.Network.Policy(), TTL: milliseconds(s.TTLMS), Labels: s.Labels,
 		IdleTimeout: milliseconds(s.IdleTimeoutMS), OnIdle: s.OnIdle,
-		AllowDegraded: s.AllowDegraded, Entropy: s.Entropy,
+		AllowDegraded: s.AllowDegraded, Entropy: s.Entropy, DisableSSH: s.EnableSSH != nil && !*s.EnableSSH,
 	}, nil
 }
 
@@ -139,6 +139,9 @@ func (g *Gateway) createInstance(ctx context.Context, _ *struct{}, body *api.Ins
 	req, err := instanceRequest(ctx, &body.InstanceSettings)
 	if err != nil {
 		return nil, err
+	}
+	if _, port := g.sshAddress(ctx); port == 0 && body.EnableSSH != nil && *body.EnableSSH {
+		return nil, errNoSSH()
 	}
 	if body.SnapshotID != "" && body.BranchFrom != "" {
 		return nil, faas.InvalidField("branch_from", "an instance starts from snapshot_id or from branch_from, not both")
@@ -151,7 +154,7 @@ func (g *Gateway) createInstance(ctx context.Context, _ *struct{}, body *api.Ins
 	if err != nil {
 		return nil, err
 	}
-	return api.NewInstance(made), nil
+	return g.instance(ctx, made), nil
 }
 
 func (g *Gateway) listInstances(ctx context.Context, in *instancesInput) (api.InstanceList, error) {
@@ -163,7 +166,7 @@ func (g *Gateway) listInstances(ctx context.Context, in *instancesInput) (api.In
 		faas.InstanceFilter{Status: in.Status, Name: in.Name, Labels: labels, Limit: in.Limit, Cursor: in.Cursor})
 	list := api.InstanceList{Instances: make([]*api.Instance, 0, len(found)), NextCursor: next}
 	for i := range found {
-		list.Instances = append(list.Instances, api.NewInstance(&found[i]))
+		list.Instances = append(list.Instances, g.instance(ctx, &found[i]))
 	}
 	return list, err
 }
@@ -205,7 +208,7 @@ func (g *Gateway) changeInstance(ctx context.Context, ref string, do func(ctx co
 	if err != nil {
 		return nil, err
 	}
-	return api.NewInstance(x), nil
+	return g.instance(ctx, x), nil
 }
 
 func (g *Gateway) getInstance(ctx context.Context, in *instanceInput) (*api.Instance, error) {
@@ -258,7 +261,7 @@ func (g *Gateway) pauseInstance(ctx context.Context, in *instanceInput, body *ap
 	if x, err = g.opts.Executor.PauseInstance(ctx, project, id); err != nil {
 		return nil, err
 	}
-	paused := api.NewInstance(x)
+	paused := g.instance(ctx, x)
 	if body.Checkpoint == nil || *body.Checkpoint {
 		paused.CheckpointID = saved
 	}

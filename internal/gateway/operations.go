@@ -115,6 +115,7 @@ var areas = []func(*Gateway){
 	(*Gateway).registerBranches,
 	(*Gateway).registerForks,
 	(*Gateway).registerPools,
+	(*Gateway).registerSSH,
 	(*Gateway).registerServer,
 }
 

@@ -174,7 +174,7 @@ func (g *Gateway) restoreSnapshot(ctx context.Context, in *SnapshotPath, body *a
 	if err != nil {
 		return nil, err
 	}
-	return api.NewInstance(made), nil
+	return g.instance(ctx, made), nil
 }
 
 func (g *Gateway) snapshotTree(ctx context.Context, id string) (api.SnapshotTree, error) {

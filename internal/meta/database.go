@@ -130,6 +130,19 @@ var migrations = []string{
 	) WITHOUT ROWID;`,
 	`ALTER TABLE executions ADD COLUMN instance TEXT NOT NULL DEFAULT '';
 	CREATE INDEX executions_by_instance ON executions (instance, id) WHERE instance <> '';`,
+	`CREATE TABLE ssh_keys (
+		id             TEXT PRIMARY KEY,
+		project        TEXT NOT NULL REFERENCES projects (name),
+		kind           TEXT NOT NULL,
+		fingerprint    TEXT NOT NULL,
+		record         TEXT NOT NULL,
+		expires_at     INTEGER,
+		last_used_at   INTEGER,
+		last_used_from TEXT NOT NULL
+	);
+	CREATE INDEX ssh_keys_by_project ON ssh_keys (project, id);
+	CREATE UNIQUE INDEX ssh_keys_by_fingerprint ON ssh_keys (fingerprint, project) WHERE kind = 'key';
+	CREATE INDEX ssh_keys_by_expiry ON ssh_keys (expires_at) WHERE kind = 'certificate';`,
 }
 
 // How often the database is synced: with the log's checkpoints, or with every

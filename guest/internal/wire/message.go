@@ -34,6 +34,19 @@ const (
 	OpShutdown  = "shutdown"
 )
 
+// Operations that came after the first agents; one that does not know them
+// says so (faas.KindCapabilityUnavailable).
+const (
+	OpOpen     = "open"
+	OpSetAttr  = "set_attr"
+	OpSymlink  = "symlink"
+	OpLink     = "link"
+	OpRealPath = "real_path"
+	OpSpace    = "space"
+	OpListen   = "listen"
+	OpAccept   = "accept"
+)
+
 // Request opens a stream.
 type Request struct {
 	Op   string          `json:"op"`
@@ -99,6 +112,54 @@ type FileArgs struct {
 	User      string      `json:"user,omitempty"`
 	Parents   bool        `json:"parents,omitempty"`
 	Append    bool        `json:"append,omitempty"`
+}
+
+// OpenArgs are the arguments of OpOpen.
+type OpenArgs struct {
+	Path      string      `json:"path"`
+	Read      bool        `json:"read,omitempty"`
+	Write     bool        `json:"write,omitempty"`
+	Create    bool        `json:"create,omitempty"`
+	Exclusive bool        `json:"exclusive,omitempty"`
+	Truncate  bool        `json:"truncate,omitempty"`
+	Mode      fs.FileMode `json:"mode,omitempty"`
+	User      string      `json:"user,omitempty"`
+}
+
+// AttrArgs are the arguments of OpSetAttr; what is nil stays as it is.
+type AttrArgs struct {
+	Path    string       `json:"path"`
+	Mode    *fs.FileMode `json:"mode,omitempty"`
+	UID     *int         `json:"uid,omitempty"`
+	GID     *int         `json:"gid,omitempty"`
+	Size    *int64       `json:"size,omitempty"`
+	Access  *time.Time   `json:"access,omitempty"`
+	ModTime *time.Time   `json:"mod_time,omitempty"`
+}
+
+// ListenArgs are the arguments of OpListen. With network unix and no address
+// the agent chooses a socket in a directory of its own.
+type ListenArgs struct {
+	Network string `json:"network"`
+	Address string `json:"address,omitempty"`
+	User    string `json:"user,omitempty"` // who owns a socket
+}
+
+// Listening answers OpListen.
+type Listening struct {
+	Address string `json:"address"`
+}
+
+// Incoming is one line of a listening stream's body: a connection that waits
+// for OpAccept.
+type Incoming struct {
+	ID     string `json:"id"`
+	Remote string `json:"remote"`
+}
+
+// AcceptArgs are the arguments of OpAccept.
+type AcceptArgs struct {
+	ID string `json:"id"`
 }
 
 // DialArgs are the arguments of OpDial.
