@@ -48,6 +48,7 @@ __all__ = [
     "InstanceLog",
     "InstanceLogs",
     "InstanceOptions",
+    "InstanceSSH",
     "InstanceSettings",
     "InstanceSettingsOptions",
     "InstanceStats",
@@ -74,6 +75,16 @@ __all__ = [
     "Resources",
     "Result",
     "RuntimeList",
+    "SSHCertificate",
+    "SSHHostKey",
+    "SSHHostKeysOptions",
+    "SSHKey",
+    "SSHKeyCreated",
+    "SSHKeyList",
+    "SSHKeyOptions",
+    "SSHRotateOptions",
+    "SSHServer",
+    "SSHSignOptions",
     "ServerFrame",
     "Snapshot",
     "SnapshotChange",
@@ -605,6 +616,10 @@ class Instance(Model):
     """Of a start from a full snapshot: the random generators found in its processes' memory, and those that could not be renewed."""
     snapshot_id: str | None = None
     """That it was made of or, later, last saved as."""
+    ssh_host: str | None = None
+    """Where it is reached by SSH; absent where it is not."""
+    ssh_port: int | None = None
+    ssh_username: str | None = None
     started_at: datetime | None = None
     """When its present sandbox began."""
 
@@ -630,6 +645,8 @@ class InstanceForkOptions(TypedDict, total=False):
     """GiB of the writable layer, fractions allowed."""
     disk_mb: int
     """Alias of disk_gb, in MiB."""
+    enable_ssh: bool
+    """true: refuse when no SSH server runs; false: keep the SSH server from it. Absent: SSH reaches it where a server runs."""
     entropy: Literal["report", "strict"]
     """What a start from a full snapshot does about processes whose random generators cannot be renewed: report (default) names them, strict refuses."""
     env: Mapping[str, str] | Sequence[Sequence[str]]
@@ -699,6 +716,8 @@ class InstanceOptions(TypedDict, total=False):
     """GiB of the writable layer, fractions allowed."""
     disk_mb: int
     """Alias of disk_gb, in MiB."""
+    enable_ssh: bool
+    """true: refuse when no SSH server runs; false: keep the SSH server from it. Absent: SSH reaches it where a server runs."""
     entropy: Literal["report", "strict"]
     """What a start from a full snapshot does about processes whose random generators cannot be renewed: report (default) names them, strict refuses."""
     env: Mapping[str, str] | Sequence[Sequence[str]]
@@ -729,6 +748,22 @@ class InstanceOptions(TypedDict, total=False):
     """After which it is deleted. Default: never."""
 
 
+@dataclass(frozen=True, repr=False)
+class InstanceSSH(Model):
+    command: str
+    host_keys: list[SSHHostKey]
+    instance_id: str
+    known_hosts: str
+    """Lines for a known_hosts file."""
+    ssh_host: str
+    ssh_keys: list[SSHKey]
+    """Keys that may log in to it."""
+    ssh_port: int
+    ssh_username: str
+    user_ca: str
+    """Public key of the server's own certificate authority."""
+
+
 class InstanceSettings(TypedDict, total=False):
     allow_degraded: bool
     """Accept a weaker substitute, named in the answer."""
@@ -738,6 +773,8 @@ class InstanceSettings(TypedDict, total=False):
     """GiB of the writable layer, fractions allowed."""
     disk_mb: int
     """Alias of disk_gb, in MiB."""
+    enable_ssh: bool
+    """true: refuse when no SSH server runs; false: keep the SSH server from it. Absent: SSH reaches it where a server runs."""
     entropy: Literal["report", "strict"]
     """What a start from a full snapshot does about processes whose random generators cannot be renewed: report (default) names them, strict refuses."""
     env: Mapping[str, str] | Sequence[Sequence[str]]
@@ -773,6 +810,8 @@ class InstanceSettingsOptions(TypedDict, total=False):
     """GiB of the writable layer, fractions allowed."""
     disk_mb: int
     """Alias of disk_gb, in MiB."""
+    enable_ssh: bool
+    """true: refuse when no SSH server runs; false: keep the SSH server from it. Absent: SSH reaches it where a server runs."""
     entropy: Literal["report", "strict"]
     """What a start from a full snapshot does about processes whose random generators cannot be renewed: report (default) names them, strict refuses."""
     env: Mapping[str, str] | Sequence[Sequence[str]]
@@ -1109,6 +1148,172 @@ class Result(Model):
 @dataclass(frozen=True, repr=False)
 class RuntimeList(Model):
     runtimes: list[Capabilities]
+
+
+@dataclass(frozen=True, repr=False)
+class SSHCertificate(Model):
+    certificate: str
+    """The line of a -cert.pub file."""
+    created_at: datetime
+    fingerprint: str
+    id: str
+    instance_ids: list[str]
+    """Instances that it may log in to; empty: all of the project's."""
+    kind: Literal["key", "certificate"]
+    max_sessions: int
+    """Connections at one time; 0: as many as the configuration allows."""
+    origin: Literal["generated", "imported", "signed"]
+    project: str
+    public_key: str
+    """In the form of authorized_keys."""
+    type: str
+    created_by: str | None = None
+    """API key that it was made with."""
+    expires_at: datetime | None = None
+    """After which it cannot log in; absent: never."""
+    last_used_at: datetime | None = None
+    last_used_from: str | None = None
+    """Address of the last login."""
+    name: str | None = None
+    replaced_by: str | None = None
+    """Key that a rotation put in this one's place."""
+    replaces: str | None = None
+    """Key that a rotation made this one for."""
+    serial: int | None = None
+    """Of a certificate."""
+
+
+@dataclass(frozen=True, repr=False)
+class SSHHostKey(Model):
+    fingerprint: str
+    public_key: str
+    type: str
+    counts_from: datetime | None = None
+    """Of a key that a rotation has announced: when it takes the place of the old one."""
+
+
+class SSHHostKeysOptions(TypedDict, total=False):
+    overlap_ms: int
+    """How long they are announced before they take the place of the old; absent: a week, 0: at once."""
+
+
+@dataclass(frozen=True, repr=False)
+class SSHKey(Model):
+    created_at: datetime
+    fingerprint: str
+    id: str
+    instance_ids: list[str]
+    """Instances that it may log in to; empty: all of the project's."""
+    kind: Literal["key", "certificate"]
+    max_sessions: int
+    """Connections at one time; 0: as many as the configuration allows."""
+    origin: Literal["generated", "imported", "signed"]
+    project: str
+    public_key: str
+    """In the form of authorized_keys."""
+    type: str
+    created_by: str | None = None
+    """API key that it was made with."""
+    expires_at: datetime | None = None
+    """After which it cannot log in; absent: never."""
+    last_used_at: datetime | None = None
+    last_used_from: str | None = None
+    """Address of the last login."""
+    name: str | None = None
+    replaced_by: str | None = None
+    """Key that a rotation put in this one's place."""
+    replaces: str | None = None
+    """Key that a rotation made this one for."""
+    serial: int | None = None
+    """Of a certificate."""
+
+
+@dataclass(frozen=True, repr=False)
+class SSHKeyCreated(Model):
+    created_at: datetime
+    fingerprint: str
+    id: str
+    instance_ids: list[str]
+    """Instances that it may log in to; empty: all of the project's."""
+    kind: Literal["key", "certificate"]
+    max_sessions: int
+    """Connections at one time; 0: as many as the configuration allows."""
+    origin: Literal["generated", "imported", "signed"]
+    project: str
+    public_key: str
+    """In the form of authorized_keys."""
+    type: str
+    created_by: str | None = None
+    """API key that it was made with."""
+    expires_at: datetime | None = None
+    """After which it cannot log in; absent: never."""
+    last_used_at: datetime | None = None
+    last_used_from: str | None = None
+    """Address of the last login."""
+    name: str | None = None
+    private_key: str | None = None
+    """Of a generated key, in OpenSSH's form. It is not shown again, and nothing keeps it."""
+    replaced_by: str | None = None
+    """Key that a rotation put in this one's place."""
+    replaces: str | None = None
+    """Key that a rotation made this one for."""
+    serial: int | None = None
+    """Of a certificate."""
+
+
+@dataclass(frozen=True, repr=False)
+class SSHKeyList(Model):
+    next_cursor: str
+    """Cursor of the next page; empty at the end."""
+    ssh_keys: list[SSHKey]
+
+
+class SSHKeyOptions(TypedDict, total=False):
+    bits: int
+    """Of a key to generate: 256, 384 or 521 for ecdsa, 3072 to 8192 for rsa."""
+    expires_at: datetime
+    """After which it cannot log in; absent: never."""
+    instance_ids: Sequence[str]
+    """Instances that it may log in to; absent: all of the project's."""
+    max_sessions: int
+    """Connections at one time; 0: as many as the configuration allows."""
+    name: str
+    """For people."""
+    public_key: str
+    """A key to import, as one line of authorized_keys."""
+    ttl_ms: int
+    """The same as a time from now."""
+    type: Literal["ed25519", "ecdsa", "rsa"]
+    """Of a key to generate; ed25519 when absent."""
+
+
+class SSHRotateOptions(TypedDict, total=False):
+    overlap_ms: int
+    """How long the old one logs in still; absent: a day."""
+    public_key: str
+    """The new one; absent: one like the old is generated."""
+
+
+@dataclass(frozen=True, repr=False)
+class SSHServer(Model):
+    host_keys: list[SSHHostKey]
+    known_hosts: str
+    """Lines for a known_hosts file."""
+    ssh_host: str
+    ssh_port: int
+    user_ca: str
+    """Public key of the server's own certificate authority."""
+
+
+class SSHSignOptions(TypedDict, total=False):
+    instance_ids: Sequence[str]
+    """Instances that it logs in to; absent: all of the project's."""
+    max_sessions: int
+    """Connections at one time; 0: as many as the configuration allows."""
+    name: str
+    """For people."""
+    ttl_ms: int
+    """How long it logs in; absent: five minutes. At most a day."""
 
 
 @dataclass(frozen=True, repr=False)
