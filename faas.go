@@ -144,6 +144,7 @@ type Request struct {
 	AllowDegraded bool // accept a weaker substitute, named in Result.Degraded
 	CacheKey      string
 	CacheTTL      time.Duration
+	CacheFailures bool    // mode cached: keep the result of a command that failed, too
 	SnapshotID    string  // state to start from
 	BranchFrom    string  // the same, or an execution, branch (id or name) or instance to fork
 	InstanceID    string  // mode persistent: run in this one instead of a new one

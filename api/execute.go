@@ -110,6 +110,7 @@ type ExecuteRequest struct {
 	Network       *faas.NetworkPolicy `json:"network,omitempty" doc:"What the sandbox may reach: {\"mode\": \"none\"} (default), {\"mode\": \"egress\", \"allow\": [CIDR …]}, or the bare mode as a string."`
 	CacheKey      string              `json:"cache_key,omitempty" doc:"Cached mode: a further part of the key, never the whole of it."`
 	CacheTTLMS    int64               `json:"cache_ttl_ms,omitempty" minimum:"1" doc:"Cached mode: how long the result may be answered again."`
+	CacheFailures bool                `json:"cache_failures,omitempty" doc:"Cached mode: keep the result of a command that failed, too."`
 	SnapshotID    string              `json:"snapshot_id,omitempty" doc:"Start from this snapshot."`
 	CheckpointID  string              `json:"checkpoint_id,omitempty" doc:"Alias of snapshot_id, for older clients."`
 	BranchFrom    string              `json:"branch_from,omitempty" doc:"An execution, snapshot or branch to continue from."`

@@ -48,12 +48,13 @@ func (e *Executor) executeCached(ctx context.Context, x *execution, candidates [
 	}
 }
 
-// fill runs a request and keeps its result when it succeeded.
+// fill runs a request and keeps its result when it succeeded or, where the
+// request asks for that, when its command failed by itself.
 func (e *Executor) fill(ctx context.Context, x *execution, key string, candidates []candidate) (*faas.Result, error) {
 	e.counters.misses.Add(1)
 	stdout, stderr := keepBoth(&x.req)
 	result, err := e.executeAdmitted(ctx, x, candidates)
-	if err != nil || result.ExitCode != 0 || result.TimedOut || result.Truncated || len(result.LimitsHit) > 0 ||
+	if err != nil || ctx.Err() != nil || result.ExitCode != 0 && !x.req.CacheFailures || result.TimedOut || result.Truncated || len(result.LimitsHit) > 0 ||
 		stdout.over() || stderr.over() || result.RuntimeUsed != candidates[0].driver.Name() {
 		return result, err
 	}

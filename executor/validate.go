@@ -272,6 +272,8 @@ func checkMode(req *faas.Request) error {
 		return faas.InvalidField("cache_key", "needs mode cached")
 	case req.CacheTTL != 0 && req.Mode != faas.ModeCached:
 		return faas.InvalidField("cache_ttl_ms", "needs mode cached")
+	case req.CacheFailures && req.Mode != faas.ModeCached:
+		return faas.InvalidField("cache_failures", "needs mode cached")
 	case req.CacheTTL < 0:
 		return faas.InvalidField("cache_ttl_ms", "is negative")
 	case req.SnapshotID != "" && req.BranchFrom != "":

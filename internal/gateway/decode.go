@@ -58,6 +58,7 @@ var executeFields = map[string]field{
 	"network":        (*execution).network,
 	"cache_key":      text(func(e *execution) *string { return &e.req.CacheKey }),
 	"cache_ttl_ms":   duration(time.Millisecond, func(e *execution, _ string, d time.Duration) error { e.req.CacheTTL = d; return nil }),
+	"cache_failures": (*execution).cacheFailures,
 	"snapshot_id":    (*execution).snapshot,
 	"checkpoint_id":  (*execution).snapshot,
 	"branch_from":    text(func(e *execution) *string { return &e.req.BranchFrom }),
@@ -311,6 +312,13 @@ func (e *execution) snapshot(name string, raw json.RawMessage) error {
 
 func (e *execution) allowDegraded(_ string, raw json.RawMessage) error {
 	if json.Unmarshal(raw, &e.req.AllowDegraded) != nil {
+		return errors.New("must be true or false")
+	}
+	return nil
+}
+
+func (e *execution) cacheFailures(_ string, raw json.RawMessage) error {
+	if json.Unmarshal(raw, &e.req.CacheFailures) != nil {
 		return errors.New("must be true or false")
 	}
 	return nil

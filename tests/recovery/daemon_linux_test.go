@@ -48,7 +48,7 @@ func install(t *testing.T) *installation {
 		t.Fatalf("build faas: %v\n%s", err, out)
 	}
 	address := address(t)
-	config := fmt.Sprintf("[log]\nlevel = \"warn\"\n[policy]\nallowed = [\"native\"]\n[[pools]]\nruntime = \"native\"\nimage = \"host\"\nsize = %d\n", poolSize)
+	config := fmt.Sprintf("[log]\nlevel = \"warn\"\n[policy]\nallowed = [\"native\"]\n[[pools]]\nruntime = \"native\"\nimage = \"host\"\nmin = %d\n", poolSize)
 	file := filepath.Join(dir, "faas.toml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
