@@ -29,6 +29,8 @@ type serveCommand struct {
 	SSH    string `name:"ssh" help:"Serve SSH too: address and port (default: ssh.listen; without a value 127.0.0.1:2222)." placeholder:"[HOST:PORT]"`
 	NoAuth bool   `help:"Ask for no key: everyone who reaches the address is an admin. Refused off loopback unless --force."`
 	Force  bool   `help:"Allow --no-auth on an address that others can reach."`
+
+	Profile string `help:"Serve runtime profiles (pprof) at this loopback address." placeholder:"HOST:PORT"`
 }
 
 // Run implements the command.
@@ -50,6 +52,13 @@ func (c *serveCommand) Run(line *commands) error {
 			Detail: "without keys everyone who reaches " + cfg.Server.Listen + " could run commands here",
 			Remedy: "listen on 127.0.0.1, leave --no-auth out, or add --force",
 		}
+	}
+	if c.Profile != "" {
+		stop, err := serveProfiles(logger(cfg), c.Profile)
+		if err != nil {
+			return err
+		}
+		defer stop()
 	}
 	return serve(cfg)
 }
