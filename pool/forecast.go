@@ -24,6 +24,10 @@ const (
 	gapSlots  = 480 // four hours
 	gapFading = 0.97
 	gapsKnown = 4 // gaps that must have been seen before they count
+	// onsetSpan is how long after a gap arrivals count as coming at once: those
+	// after it are served by the refill.
+	onsetSpan   = 250 * time.Millisecond
+	onsetWeight = 0.3
 	// rareRate is the rate, per second, below which single arrivals and their
 	// rhythm matter more than the rate.
 	rareRate = 0.05
@@ -36,7 +40,7 @@ const (
 //   - the largest burst of late, which may come again;
 //   - the rate at this time on the days before;
 //   - for what is asked for rarely, how long it takes until it is asked for
-//     again.
+//     again, and by how many at once.
 //
 // The zero value is ready. Times must not go backwards; it is not for
 // concurrent use.
@@ -48,6 +52,9 @@ type Forecast struct {
 	burst        float64 // in one second
 
 	last     time.Time // arrival
+	woken    time.Time // the first arrival after the last gap
+	atOnce   float64   // arrivals since, within onsetSpan
+	onset    float64   // moving average of that
 	gaps     [gapSlots]float64
 	gapsSeen float64
 
@@ -61,7 +68,12 @@ func (f *Forecast) Arrive(now time.Time) {
 	f.advance(now)
 	f.count++
 	f.slotted++
+	if now.Sub(f.woken) < onsetSpan {
+		f.atOnce++
+	}
 	if gap := now.Sub(f.last); !f.last.IsZero() && gap >= gapGrain {
+		f.onset += (f.atOnce - f.onset) * onsetWeight
+		f.woken, f.atOnce = now, 1
 		for i := range f.gaps {
 			f.gaps[i] *= gapFading
 		}
@@ -140,8 +152,8 @@ func (f *Forecast) Want(now time.Time, ahead time.Duration) (count int, why stri
 	}
 	if want < 1 {
 		if again, text := f.soonAgain(now, ahead); again {
-			want = 1
-			say("%s", text)
+			want = max(1, math.Ceil(f.onset))
+			say("%s, %.0f at once", text, want)
 		}
 	}
 	if want == 0 {
