@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/api"
 )
 
@@ -34,9 +36,10 @@ type daemon struct {
 // daemonOptions says what differs between two gateways.
 type daemonOptions struct {
 	program string
-	dir     string // made; holds data, runtime files, configuration, key and log
-	image   string // default image of requests
-	pool    int    // warm sandboxes of image on native; 0: none
+	dir     string       // made; holds data, runtime files, configuration, key and log
+	image   string       // default image of requests
+	runtime faas.Runtime // of the pool; empty: native
+	pool    int          // warm sandboxes of image; 0: none
 }
 
 // prepareDaemon writes the configuration of a gateway; images may be imported
@@ -53,7 +56,7 @@ func prepareDaemon(o daemonOptions) (*daemon, error) {
 	}
 	config := fmt.Sprintf("[log]\nlevel = \"warn\"\n[execution]\nimage = %q\n", o.image)
 	if o.pool > 0 {
-		config += fmt.Sprintf("[[pools]]\nruntime = \"native\"\nimage = %q\nmin = %d\n", o.image, o.pool)
+		config += fmt.Sprintf("[[pools]]\nruntime = %q\nimage = %q\nmin = %d\n", cmp.Or(o.runtime, faas.RuntimeNative), o.image, o.pool)
 	}
 	file := filepath.Join(o.dir, "config/faas.toml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
@@ -208,8 +211,11 @@ func (d *daemon) call(ctx context.Context, method, path string, body []byte, int
 	if err != nil {
 		return err
 	}
-	if response.StatusCode != http.StatusOK {
+	if response.StatusCode/100 != 2 {
 		return fmt.Errorf("%s %s: %s: %s", method, path, response.Status, bytes.TrimSpace(answer))
+	}
+	if into == nil {
+		return nil
 	}
 	return json.Unmarshal(answer, into)
 }

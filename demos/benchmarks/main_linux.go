@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -31,7 +32,10 @@ func measurements() []measurement {
 	return []measurement{
 		{"T1", warmExecute},
 		{"T2", sustained},
+		{"T3", execResident},
+		{"T4", cachedHit},
 		{"T5", coldCreate},
+		{"T6", warmDocker},
 		{"runtimes", everyRuntime},
 		{"T7", snapshots},
 		{"T10", idleMemory},
@@ -93,7 +97,7 @@ func run(ctx context.Context, program, only, out string) error {
 	report.Took = time.Since(started).Seconds()
 	report.markdown(os.Stdout)
 	if only == "" && ctx.Err() == nil {
-		failed = errors.Join(failed, report.write(out))
+		failed = errors.Join(failed, report.write(out), report.chart(strings.TrimSuffix(out, ".json")+".svg"))
 	}
 	return failed
 }

@@ -16,6 +16,9 @@ import (
 // idleSandboxes is how many are measured together.
 const idleSandboxes = 30
 
+// idleSettle is how long they have been idle then.
+const idleSettle = 4 * time.Second
+
 // idleMemory takes T10: what a warm sandbox costs that nobody uses.
 func idleMemory(ctx context.Context, b *bench) ([]Figure, error) {
 	d, err := b.gateway(ctx, "t10", idleSandboxes)
@@ -33,6 +36,12 @@ func measureIdle(ctx context.Context, d *daemon) ([]Figure, error) {
 	inits, err := d.idle(ctx, idleSandboxes)
 	if err != nil {
 		return nil, err
+	}
+	// A warm sandbox's agent gives memory back after two seconds without work.
+	select {
+	case <-time.After(idleSettle):
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 	each, err := sandboxPSS(inits)
 	if err != nil {
