@@ -149,6 +149,8 @@ export interface ExecuteRequest {
   allow_degraded?: boolean;
   /** An execution, snapshot or branch to continue from. */
   branch_from?: string;
+  /** Cached mode: keep the result of a command that failed, too. */
+  cache_failures?: boolean;
   /** Cached mode: a further part of the key, never the whole of it. */
   cache_key?: string;
   /** Cached mode: how long the result may be answered again. */
@@ -285,6 +287,8 @@ export interface ForkRequest {
   allow_degraded?: boolean;
   /** An execution, snapshot or branch to continue from. */
   branch_from?: string;
+  /** Cached mode: keep the result of a command that failed, too. */
+  cache_failures?: boolean;
   /** Cached mode: a further part of the key, never the whole of it. */
   cache_key?: string;
   /** Cached mode: how long the result may be answered again. */

@@ -255,6 +255,8 @@ class ExecuteRequest(TypedDict, total=False):
     """Accept a weaker substitute, named in the answer."""
     branch_from: str
     """An execution, snapshot or branch to continue from."""
+    cache_failures: bool
+    """Cached mode: keep the result of a command that failed, too."""
     cache_key: str
     """Cached mode: a further part of the key, never the whole of it."""
     cache_ttl_ms: int
@@ -310,6 +312,8 @@ class ExecuteOptions(TypedDict, total=False):
     """Accept a weaker substitute, named in the answer."""
     branch_from: str
     """An execution, snapshot or branch to continue from."""
+    cache_failures: bool
+    """Cached mode: keep the result of a command that failed, too."""
     cache_key: str
     """Cached mode: a further part of the key, never the whole of it."""
     cache_ttl_ms: int
@@ -450,6 +454,8 @@ class ForkOptions(TypedDict, total=False):
     """Accept a weaker substitute, named in the answer."""
     branch_from: str
     """An execution, snapshot or branch to continue from."""
+    cache_failures: bool
+    """Cached mode: keep the result of a command that failed, too."""
     cache_key: str
     """Cached mode: a further part of the key, never the whole of it."""
     cache_ttl_ms: int
