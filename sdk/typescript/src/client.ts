@@ -1,11 +1,14 @@
 import { type Language, program } from "./code.js";
 import type { ClientEvents } from "./emitter.js";
 import * as executing from "./execution.js";
-import { type Command, type ExecuteOptions, ExecutionStream, Process, requestBody, type RunOptions, type Sink, type TerminalSize } from "./execution.js";
-import { Executions, type LogStream } from "./executions.js";
+import { type Command, type ExecuteOptions, ExecutionStream, requestBody, RunningCommand, type RunOptions, type Sink, type TerminalSize } from "./execution.js";
+import { Executions, fork, type ForkOptions, type LogStream } from "./executions.js";
+import { Instances } from "./instances.js";
+import { Keys } from "./keys.js";
+import { Branches, Snapshots } from "./snapshots.js";
 import { type ClientMetrics, zeroMetrics } from "./stats.js";
 import { type ClientOptions, type RequestOptions, Transport } from "./transport.js";
-import type { Capabilities, ExecuteResponse, Health, Metrics, RuntimeList } from "./types.js";
+import type { Capabilities, ExecuteResponse, ForkedExecution, Health, Metrics, RuntimeList, Snapshot, SnapshotRequest } from "./types.js";
 
 const EXECUTE = "/api/v1/execute";
 
@@ -25,11 +28,23 @@ const EXECUTE = "/api/v1/execute";
 export class Client implements AsyncDisposable {
   /** Executions on record. */
   readonly executions: Executions;
+  /** Sandboxes that live until told otherwise. */
+  readonly instances: Instances;
+  /** Saved states. */
+  readonly snapshots: Snapshots;
+  /** Named heads in the tree of snapshots. */
+  readonly branches: Branches;
+  /** API keys. */
+  readonly keys: Keys;
   readonly #transport: Transport;
 
   constructor(options: ClientOptions = {}) {
     this.#transport = new Transport(options);
     this.executions = new Executions(this.#transport);
+    this.instances = new Instances(this.#transport);
+    this.snapshots = new Snapshots(this.#transport);
+    this.branches = new Branches(this.#transport);
+    this.keys = new Keys(this.#transport);
   }
 
   /** Address of the server. */
@@ -64,9 +79,9 @@ export class Client implements AsyncDisposable {
   }
 
   /** Starts a command with live input and output, in a terminal if one is given. */
-  spawn(command: Command, options: ExecuteOptions & { terminal?: TerminalSize } = {}, request?: RequestOptions): Promise<Process> {
+  spawn(command: Command, options: ExecuteOptions & { terminal?: TerminalSize } = {}, request?: RequestOptions): Promise<RunningCommand> {
     const { terminal, ...rest } = options;
-    return Process.start(this.#transport, `${EXECUTE}/ws`, requestBody(command, rest), terminal, request);
+    return RunningCommand.start(this.#transport, `${EXECUTE}/ws`, requestBody(command, rest), terminal, request);
   }
 
   /** Runs a command joined to the caller's streams. */
@@ -104,6 +119,25 @@ export class Client implements AsyncDisposable {
   /** Output of an execution, from the start and on until its end; continues after a lost connection. */
   streamLogs(executionId: string, query: { since?: string } = {}, request?: RequestOptions): LogStream {
     return this.executions.streamLogs(executionId, query, request);
+  }
+
+  /** Runs a command `count` times, or the `variants`, each in a copy of what an execution left. */
+  forkExecution(executionId: string, command?: Command, options: ForkOptions = {}, request?: RequestOptions): Promise<ForkedExecution[]> {
+    return this.executions.fork(executionId, command, options, request);
+  }
+
+  /**
+   * Runs a command `count` times, or the `variants`, each in a copy of one
+   * state: of an instance (`instance_id`), an execution (`execution_id`), a
+   * snapshot (`snapshot_id`) or a branch (`branch_from`).
+   */
+  fork(command?: Command, options: ForkOptions = {}, request?: RequestOptions): Promise<ForkedExecution[]> {
+    return fork(this.#transport, "/api/v1/fork", command, options, request);
+  }
+
+  /** Saves an instance (`instance_id`), or an image as it is (`image`). */
+  createSnapshot(options: SnapshotRequest, request?: RequestOptions): Promise<Snapshot> {
+    return this.snapshots.create(options, request);
   }
 
   /** Whether the server works; needs no key. */

@@ -44,17 +44,17 @@ export interface RawEvent {
 }
 
 /** Reads one frame or the data of one server-sent event. */
-export function parseRaw(text: string): RawEvent {
+export function parseRaw(text: string, name?: string): RawEvent {
   let value: Json;
   try {
     value = JSON.parse(text) as Json;
   } catch (cause) {
     throw new MalformedResponseError(`the server sent an event that is not JSON: ${JSON.stringify(text.slice(0, 80))}`, { cause });
   }
-  if (typeof value !== "object" || value === null || Array.isArray(value) || typeof value["type"] !== "string") {
+  if (typeof value !== "object" || value === null || Array.isArray(value) || typeof (value["type"] ?? name) !== "string") {
     throw new MalformedResponseError(`the server sent an event without a type: ${JSON.stringify(text.slice(0, 80))}`);
   }
-  return value as unknown as RawEvent;
+  return { type: name, ...value } as unknown as RawEvent;
 }
 
 /** The event of an execution in a frame; undefined for frames that are none, the error for one that says so. */

@@ -18,13 +18,16 @@ export type Command = string | readonly string[];
 /** Contents of files: text, or bytes. */
 export type Files = { readonly [path: string]: string | Uint8Array };
 
-/** Options of an execution: the fields of the API's request, and bytes where they make sense. */
-export type ExecuteOptions = Omit<ExecuteRequest, "command" | "stdin" | "files"> & {
+/** Options of a command: the fields of the API's request, and bytes where they make sense. */
+export type CommandOptions<Request> = Omit<Request, "command" | "stdin" | "files"> & {
   /** Given to the command on its standard input. */
   stdin?: string | Uint8Array;
   /** Written before the command; a relative path is below working_dir. */
   files?: Files;
 };
+
+/** Options of an execution. */
+export type ExecuteOptions = CommandOptions<ExecuteRequest>;
 
 /** Size of a terminal, in characters. */
 export interface TerminalSize {
@@ -36,7 +39,7 @@ export interface TerminalSize {
 export type Sink = WritableStream<Uint8Array> | ((chunk: Uint8Array) => void | Promise<void>);
 
 /** The body of an execution; bytes go as base64. */
-export function requestBody(command: Command, options: ExecuteOptions): ExecuteRequest {
+export function requestBody(command: Command, options: CommandOptions<Omit<ExecuteRequest, "command">>): ExecuteRequest {
   const { stdin, files, ...rest } = options;
   const body: ExecuteRequest = { ...rest, command: typeof command === "string" ? command : [...command] };
   if (typeof stdin === "string") body.stdin = stdin;
@@ -161,7 +164,7 @@ export async function executeTo(
  * A command with live input and output, over a WebSocket. It is an iterable of
  * events; closing it ends a command that still runs.
  */
-export class Process implements AsyncIterable<ExecutionEvent>, AsyncDisposable {
+export class RunningCommand implements AsyncIterable<ExecutionEvent>, AsyncDisposable {
   id = "";
   result: ExecuteResponse | undefined;
   #kept: ExecutionEvent[] = [];
@@ -184,8 +187,8 @@ export class Process implements AsyncIterable<ExecutionEvent>, AsyncDisposable {
     body: ExecuteRequest,
     terminal: TerminalSize | undefined,
     options: RequestOptions = {},
-  ): Promise<Process> {
-    const process = new Process(transport, await transport.socket(path, { binary: 1 }, options), body.mode);
+  ): Promise<RunningCommand> {
+    const process = new RunningCommand(transport, await transport.socket(path, { binary: 1 }, options), body.mode);
     const tty = terminal ? { tty: true, cols: terminal.cols, rows: terminal.rows } : {};
     await process.#send({ ...body, type: "exec", ...tty });
     return process;
@@ -306,7 +309,7 @@ export interface RunOptions {
 }
 
 /** Joins a process to its caller's streams until it ends. */
-export async function run(process: Process, options: RunOptions): Promise<ExecuteResponse> {
+export async function run(process: RunningCommand, options: RunOptions): Promise<ExecuteResponse> {
   try {
     const { input } = options;
     if (typeof input === "string" || input instanceof Uint8Array) await process.sendStdin(input);

@@ -98,6 +98,17 @@ export class Transport {
     return value as T;
   }
 
+  /** Entries of a list, page by page; `of` is the field that holds them. */
+  async *pages<T extends object>(path: string, query: Query, of: string, options?: RequestOptions): AsyncGenerator<T, void> {
+    let cursor: string | undefined;
+    do {
+      const page: object = await this.json<object>({ method: "GET", path, query: { ...query, cursor } }, options);
+      const entries = (page as { [field: string]: T[] | undefined })[of];
+      yield* entries ?? [];
+      cursor = (page as { next_cursor?: string }).next_cursor || undefined;
+    } while (cursor);
+  }
+
   /** Sends, and returns the answer's body. */
   content(call: Call, options: RequestOptions = {}): Promise<Uint8Array> {
     return this.#counted(() => this.#sendUntilDone(call, options, readWhole));
@@ -266,6 +277,12 @@ export class Transport {
     if (call.creates) headers["Idempotency-Key"] = options.idempotencyKey ?? crypto.randomUUID();
     return { ...headers, ...call.headers };
   }
+}
+
+/** The path of one thing; ids are opaque and may hold anything. */
+export function pathOf(collection: string, id: string, rest = ""): string {
+  if (!id) throw new NotFoundError(`${collection} has nothing without an id`);
+  return `${collection}/${encodeURIComponent(id)}${rest}`;
 }
 
 // Refused connections are told by their code, which fetch keeps in the cause.

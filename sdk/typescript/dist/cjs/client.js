@@ -5,6 +5,9 @@ const code_js_1 = require("./code.js");
 const executing = require("./execution.js");
 const execution_js_1 = require("./execution.js");
 const executions_js_1 = require("./executions.js");
+const instances_js_1 = require("./instances.js");
+const keys_js_1 = require("./keys.js");
+const snapshots_js_1 = require("./snapshots.js");
 const stats_js_1 = require("./stats.js");
 const transport_js_1 = require("./transport.js");
 const EXECUTE = "/api/v1/execute";
@@ -24,10 +27,22 @@ const EXECUTE = "/api/v1/execute";
 class Client {
     /** Executions on record. */
     executions;
+    /** Sandboxes that live until told otherwise. */
+    instances;
+    /** Saved states. */
+    snapshots;
+    /** Named heads in the tree of snapshots. */
+    branches;
+    /** API keys. */
+    keys;
     #transport;
     constructor(options = {}) {
         this.#transport = new transport_js_1.Transport(options);
         this.executions = new executions_js_1.Executions(this.#transport);
+        this.instances = new instances_js_1.Instances(this.#transport);
+        this.snapshots = new snapshots_js_1.Snapshots(this.#transport);
+        this.branches = new snapshots_js_1.Branches(this.#transport);
+        this.keys = new keys_js_1.Keys(this.#transport);
     }
     /** Address of the server. */
     get url() {
@@ -58,7 +73,7 @@ class Client {
     /** Starts a command with live input and output, in a terminal if one is given. */
     spawn(command, options = {}, request) {
         const { terminal, ...rest } = options;
-        return execution_js_1.Process.start(this.#transport, `${EXECUTE}/ws`, (0, execution_js_1.requestBody)(command, rest), terminal, request);
+        return execution_js_1.RunningCommand.start(this.#transport, `${EXECUTE}/ws`, (0, execution_js_1.requestBody)(command, rest), terminal, request);
     }
     /** Runs a command joined to the caller's streams. */
     async run(command, options = {}, request) {
@@ -89,6 +104,22 @@ class Client {
     /** Output of an execution, from the start and on until its end; continues after a lost connection. */
     streamLogs(executionId, query = {}, request) {
         return this.executions.streamLogs(executionId, query, request);
+    }
+    /** Runs a command `count` times, or the `variants`, each in a copy of what an execution left. */
+    forkExecution(executionId, command, options = {}, request) {
+        return this.executions.fork(executionId, command, options, request);
+    }
+    /**
+     * Runs a command `count` times, or the `variants`, each in a copy of one
+     * state: of an instance (`instance_id`), an execution (`execution_id`), a
+     * snapshot (`snapshot_id`) or a branch (`branch_from`).
+     */
+    fork(command, options = {}, request) {
+        return (0, executions_js_1.fork)(this.#transport, "/api/v1/fork", command, options, request);
+    }
+    /** Saves an instance (`instance_id`), or an image as it is (`image`). */
+    createSnapshot(options, request) {
+        return this.snapshots.create(options, request);
     }
     /** Whether the server works; needs no key. */
     healthCheck(request) {

@@ -6,7 +6,7 @@ exports.output = output;
 const bytes_js_1 = require("./bytes.js");
 const errors_js_1 = require("./errors.js");
 /** Reads one frame or the data of one server-sent event. */
-function parseRaw(text) {
+function parseRaw(text, name) {
     let value;
     try {
         value = JSON.parse(text);
@@ -14,10 +14,10 @@ function parseRaw(text) {
     catch (cause) {
         throw new errors_js_1.MalformedResponseError(`the server sent an event that is not JSON: ${JSON.stringify(text.slice(0, 80))}`, { cause });
     }
-    if (typeof value !== "object" || value === null || Array.isArray(value) || typeof value["type"] !== "string") {
+    if (typeof value !== "object" || value === null || Array.isArray(value) || typeof (value["type"] ?? name) !== "string") {
         throw new errors_js_1.MalformedResponseError(`the server sent an event without a type: ${JSON.stringify(text.slice(0, 80))}`);
     }
-    return value;
+    return { type: name, ...value };
 }
 /** The event of an execution in a frame; undefined for frames that are none, the error for one that says so. */
 function executionEvent(raw) {

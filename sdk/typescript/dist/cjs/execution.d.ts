@@ -7,13 +7,15 @@ export type Command = string | readonly string[];
 export type Files = {
     readonly [path: string]: string | Uint8Array;
 };
-/** Options of an execution: the fields of the API's request, and bytes where they make sense. */
-export type ExecuteOptions = Omit<ExecuteRequest, "command" | "stdin" | "files"> & {
+/** Options of a command: the fields of the API's request, and bytes where they make sense. */
+export type CommandOptions<Request> = Omit<Request, "command" | "stdin" | "files"> & {
     /** Given to the command on its standard input. */
     stdin?: string | Uint8Array;
     /** Written before the command; a relative path is below working_dir. */
     files?: Files;
 };
+/** Options of an execution. */
+export type ExecuteOptions = CommandOptions<ExecuteRequest>;
 /** Size of a terminal, in characters. */
 export interface TerminalSize {
     readonly cols: number;
@@ -22,7 +24,7 @@ export interface TerminalSize {
 /** Where raw output goes. */
 export type Sink = WritableStream<Uint8Array> | ((chunk: Uint8Array) => void | Promise<void>);
 /** The body of an execution; bytes go as base64. */
-export declare function requestBody(command: Command, options: ExecuteOptions): ExecuteRequest;
+export declare function requestBody(command: Command, options: CommandOptions<Omit<ExecuteRequest, "command">>): ExecuteRequest;
 /** Contents of files as they are sent. */
 export declare function filesBody(files: Files): {
     [path: string]: string | {
@@ -57,7 +59,7 @@ export declare function executeTo(transport: Transport, path: string, body: Exec
  * A command with live input and output, over a WebSocket. It is an iterable of
  * events; closing it ends a command that still runs.
  */
-export declare class Process implements AsyncIterable<ExecutionEvent>, AsyncDisposable {
+export declare class RunningCommand implements AsyncIterable<ExecutionEvent>, AsyncDisposable {
     #private;
     private readonly transport;
     private readonly socket;
@@ -66,7 +68,7 @@ export declare class Process implements AsyncIterable<ExecutionEvent>, AsyncDisp
     result: ExecuteResponse | undefined;
     private constructor();
     /** Opens the connection and starts the command. */
-    static start(transport: Transport, path: string, body: ExecuteRequest, terminal: TerminalSize | undefined, options?: RequestOptions): Promise<Process>;
+    static start(transport: Transport, path: string, body: ExecuteRequest, terminal: TerminalSize | undefined, options?: RequestOptions): Promise<RunningCommand>;
     /** Sends standard input. Waits while the command does not read. */
     sendStdin(data: string | Uint8Array): Promise<void>;
     /** Says that no more input comes. */
@@ -92,4 +94,4 @@ export interface RunOptions {
     terminal?: TerminalSize;
 }
 /** Joins a process to its caller's streams until it ends. */
-export declare function run(process: Process, options: RunOptions): Promise<ExecuteResponse>;
+export declare function run(process: RunningCommand, options: RunOptions): Promise<ExecuteResponse>;

@@ -1,6 +1,6 @@
 "use strict";
 Object.defineProperty(exports, "__esModule", { value: true });
-exports.Process = exports.ExecutionStream = void 0;
+exports.RunningCommand = exports.ExecutionStream = void 0;
 exports.requestBody = requestBody;
 exports.filesBody = filesBody;
 exports.finish = finish;
@@ -138,7 +138,7 @@ async function executeTo(transport, path, body, to, options = {}) {
  * A command with live input and output, over a WebSocket. It is an iterable of
  * events; closing it ends a command that still runs.
  */
-class Process {
+class RunningCommand {
     transport;
     socket;
     mode;
@@ -157,7 +157,7 @@ class Process {
     }
     /** Opens the connection and starts the command. */
     static async start(transport, path, body, terminal, options = {}) {
-        const process = new Process(transport, await transport.socket(path, { binary: 1 }, options), body.mode);
+        const process = new RunningCommand(transport, await transport.socket(path, { binary: 1 }, options), body.mode);
         const tty = terminal ? { tty: true, cols: terminal.cols, rows: terminal.rows } : {};
         await process.#send({ ...body, type: "exec", ...tty });
         return process;
@@ -267,7 +267,7 @@ class Process {
         return this.close();
     }
 }
-exports.Process = Process;
+exports.RunningCommand = RunningCommand;
 /** Joins a process to its caller's streams until it ends. */
 async function run(process, options) {
     try {

@@ -1,6 +1,7 @@
 "use strict";
 Object.defineProperty(exports, "__esModule", { value: true });
 exports.Transport = void 0;
+exports.pathOf = pathOf;
 const bytes_js_1 = require("./bytes.js");
 const config_js_1 = require("./config.js");
 const emitter_js_1 = require("./emitter.js");
@@ -37,6 +38,16 @@ class Transport {
             throw new errors_js_1.MalformedResponseError(`${call.method} ${call.path}: the server's answer is no object`);
         }
         return value;
+    }
+    /** Entries of a list, page by page; `of` is the field that holds them. */
+    async *pages(path, query, of, options) {
+        let cursor;
+        do {
+            const page = await this.json({ method: "GET", path, query: { ...query, cursor } }, options);
+            const entries = page[of];
+            yield* entries ?? [];
+            cursor = page.next_cursor || undefined;
+        } while (cursor);
     }
     /** Sends, and returns the answer's body. */
     content(call, options = {}) {
@@ -204,6 +215,12 @@ class Transport {
     }
 }
 exports.Transport = Transport;
+/** The path of one thing; ids are opaque and may hold anything. */
+function pathOf(collection, id, rest = "") {
+    if (!id)
+        throw new errors_js_1.NotFoundError(`${collection} has nothing without an id`);
+    return `${collection}/${encodeURIComponent(id)}${rest}`;
+}
 // Refused connections are told by their code, which fetch keeps in the cause.
 const neverReachedCodes = ["ECONNREFUSED", "ENOTFOUND", "EHOSTUNREACH", "ENETUNREACH", "UND_ERR_CONNECT_TIMEOUT", "ConnectionRefused"];
 function neverReached(error) {

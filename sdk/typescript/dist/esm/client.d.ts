@@ -1,9 +1,12 @@
 import type { ClientEvents } from "./emitter.js";
-import { type Command, type ExecuteOptions, ExecutionStream, Process, type RunOptions, type Sink, type TerminalSize } from "./execution.js";
-import { Executions, type LogStream } from "./executions.js";
+import { type Command, type ExecuteOptions, ExecutionStream, RunningCommand, type RunOptions, type Sink, type TerminalSize } from "./execution.js";
+import { Executions, type ForkOptions, type LogStream } from "./executions.js";
+import { Instances } from "./instances.js";
+import { Keys } from "./keys.js";
+import { Branches, Snapshots } from "./snapshots.js";
 import { type ClientMetrics } from "./stats.js";
 import { type ClientOptions, type RequestOptions } from "./transport.js";
-import type { Capabilities, ExecuteResponse, Health, Metrics } from "./types.js";
+import type { Capabilities, ExecuteResponse, ForkedExecution, Health, Metrics, Snapshot, SnapshotRequest } from "./types.js";
 /**
  * A client of one server.
  *
@@ -21,6 +24,14 @@ export declare class Client implements AsyncDisposable {
     #private;
     /** Executions on record. */
     readonly executions: Executions;
+    /** Sandboxes that live until told otherwise. */
+    readonly instances: Instances;
+    /** Saved states. */
+    readonly snapshots: Snapshots;
+    /** Named heads in the tree of snapshots. */
+    readonly branches: Branches;
+    /** API keys. */
+    readonly keys: Keys;
     constructor(options?: ClientOptions);
     /** Address of the server. */
     get url(): string;
@@ -41,7 +52,7 @@ export declare class Client implements AsyncDisposable {
     /** Starts a command with live input and output, in a terminal if one is given. */
     spawn(command: Command, options?: ExecuteOptions & {
         terminal?: TerminalSize;
-    }, request?: RequestOptions): Promise<Process>;
+    }, request?: RequestOptions): Promise<RunningCommand>;
     /** Runs a command joined to the caller's streams. */
     run(command: Command, options?: ExecuteOptions & RunOptions, request?: RequestOptions): Promise<ExecuteResponse>;
     /** Runs a Python program given as text; nothing in it needs quoting. */
@@ -56,6 +67,16 @@ export declare class Client implements AsyncDisposable {
     streamLogs(executionId: string, query?: {
         since?: string;
     }, request?: RequestOptions): LogStream;
+    /** Runs a command `count` times, or the `variants`, each in a copy of what an execution left. */
+    forkExecution(executionId: string, command?: Command, options?: ForkOptions, request?: RequestOptions): Promise<ForkedExecution[]>;
+    /**
+     * Runs a command `count` times, or the `variants`, each in a copy of one
+     * state: of an instance (`instance_id`), an execution (`execution_id`), a
+     * snapshot (`snapshot_id`) or a branch (`branch_from`).
+     */
+    fork(command?: Command, options?: ForkOptions, request?: RequestOptions): Promise<ForkedExecution[]>;
+    /** Saves an instance (`instance_id`), or an image as it is (`image`). */
+    createSnapshot(options: SnapshotRequest, request?: RequestOptions): Promise<Snapshot>;
     /** Whether the server works; needs no key. */
     healthCheck(request?: RequestOptions): Promise<Health>;
     /** What every runtime of the server can do, and why not what it cannot. */

@@ -1,7 +1,10 @@
 import { program } from "./code.js";
 import * as executing from "./execution.js";
-import { ExecutionStream, Process, requestBody } from "./execution.js";
-import { Executions } from "./executions.js";
+import { ExecutionStream, requestBody, RunningCommand } from "./execution.js";
+import { Executions, fork } from "./executions.js";
+import { Instances } from "./instances.js";
+import { Keys } from "./keys.js";
+import { Branches, Snapshots } from "./snapshots.js";
 import { zeroMetrics } from "./stats.js";
 import { Transport } from "./transport.js";
 const EXECUTE = "/api/v1/execute";
@@ -21,10 +24,22 @@ const EXECUTE = "/api/v1/execute";
 export class Client {
     /** Executions on record. */
     executions;
+    /** Sandboxes that live until told otherwise. */
+    instances;
+    /** Saved states. */
+    snapshots;
+    /** Named heads in the tree of snapshots. */
+    branches;
+    /** API keys. */
+    keys;
     #transport;
     constructor(options = {}) {
         this.#transport = new Transport(options);
         this.executions = new Executions(this.#transport);
+        this.instances = new Instances(this.#transport);
+        this.snapshots = new Snapshots(this.#transport);
+        this.branches = new Branches(this.#transport);
+        this.keys = new Keys(this.#transport);
     }
     /** Address of the server. */
     get url() {
@@ -55,7 +70,7 @@ export class Client {
     /** Starts a command with live input and output, in a terminal if one is given. */
     spawn(command, options = {}, request) {
         const { terminal, ...rest } = options;
-        return Process.start(this.#transport, `${EXECUTE}/ws`, requestBody(command, rest), terminal, request);
+        return RunningCommand.start(this.#transport, `${EXECUTE}/ws`, requestBody(command, rest), terminal, request);
     }
     /** Runs a command joined to the caller's streams. */
     async run(command, options = {}, request) {
@@ -86,6 +101,22 @@ export class Client {
     /** Output of an execution, from the start and on until its end; continues after a lost connection. */
     streamLogs(executionId, query = {}, request) {
         return this.executions.streamLogs(executionId, query, request);
+    }
+    /** Runs a command `count` times, or the `variants`, each in a copy of what an execution left. */
+    forkExecution(executionId, command, options = {}, request) {
+        return this.executions.fork(executionId, command, options, request);
+    }
+    /**
+     * Runs a command `count` times, or the `variants`, each in a copy of one
+     * state: of an instance (`instance_id`), an execution (`execution_id`), a
+     * snapshot (`snapshot_id`) or a branch (`branch_from`).
+     */
+    fork(command, options = {}, request) {
+        return fork(this.#transport, "/api/v1/fork", command, options, request);
+    }
+    /** Saves an instance (`instance_id`), or an image as it is (`image`). */
+    createSnapshot(options, request) {
+        return this.snapshots.create(options, request);
     }
     /** Whether the server works; needs no key. */
     healthCheck(request) {

@@ -36,7 +36,7 @@ export interface RawEvent {
     readonly [field: string]: Json | undefined;
 }
 /** Reads one frame or the data of one server-sent event. */
-export declare function parseRaw(text: string): RawEvent;
+export declare function parseRaw(text: string, name?: string): RawEvent;
 /** The event of an execution in a frame; undefined for frames that are none, the error for one that says so. */
 export declare function executionEvent(raw: RawEvent): ExecutionEvent | FaasError | undefined;
 /** An output event. */

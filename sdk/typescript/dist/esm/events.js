@@ -1,7 +1,7 @@
 import { fromBase64, toBytes, toText } from "./bytes.js";
 import { FaasError, fromProblem, MalformedResponseError } from "./errors.js";
 /** Reads one frame or the data of one server-sent event. */
-export function parseRaw(text) {
+export function parseRaw(text, name) {
     let value;
     try {
         value = JSON.parse(text);
@@ -9,10 +9,10 @@ export function parseRaw(text) {
     catch (cause) {
         throw new MalformedResponseError(`the server sent an event that is not JSON: ${JSON.stringify(text.slice(0, 80))}`, { cause });
     }
-    if (typeof value !== "object" || value === null || Array.isArray(value) || typeof value["type"] !== "string") {
+    if (typeof value !== "object" || value === null || Array.isArray(value) || typeof (value["type"] ?? name) !== "string") {
         throw new MalformedResponseError(`the server sent an event without a type: ${JSON.stringify(text.slice(0, 80))}`);
     }
-    return value;
+    return { type: name, ...value };
 }
 /** The event of an execution in a frame; undefined for frames that are none, the error for one that says so. */
 export function executionEvent(raw) {

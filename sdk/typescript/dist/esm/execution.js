@@ -128,7 +128,7 @@ export async function executeTo(transport, path, body, to, options = {}) {
  * A command with live input and output, over a WebSocket. It is an iterable of
  * events; closing it ends a command that still runs.
  */
-export class Process {
+export class RunningCommand {
     transport;
     socket;
     mode;
@@ -147,7 +147,7 @@ export class Process {
     }
     /** Opens the connection and starts the command. */
     static async start(transport, path, body, terminal, options = {}) {
-        const process = new Process(transport, await transport.socket(path, { binary: 1 }, options), body.mode);
+        const process = new RunningCommand(transport, await transport.socket(path, { binary: 1 }, options), body.mode);
         const tty = terminal ? { tty: true, cols: terminal.cols, rows: terminal.rows } : {};
         await process.#send({ ...body, type: "exec", ...tty });
         return process;

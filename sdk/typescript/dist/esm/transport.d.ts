@@ -56,6 +56,8 @@ export declare class Transport {
     constructor(options: ClientOptions);
     /** Sends, and reads the answer as JSON. */
     json<T extends object>(call: Call, options?: RequestOptions): Promise<T>;
+    /** Entries of a list, page by page; `of` is the field that holds them. */
+    pages<T extends object>(path: string, query: Query, of: string, options?: RequestOptions): AsyncGenerator<T, void>;
     /** Sends, and returns the answer's body. */
     content(call: Call, options?: RequestOptions): Promise<Uint8Array>;
     /** Sends, and returns the answer with its body still to come. */
@@ -81,3 +83,5 @@ export declare class Transport {
         path: string;
     }, signal?: AbortSignal): AsyncGenerator<Uint8Array, void>;
 }
+/** The path of one thing; ids are opaque and may hold anything. */
+export declare function pathOf(collection: string, id: string, rest?: string): string;

@@ -35,6 +35,16 @@ export class Transport {
         }
         return value;
     }
+    /** Entries of a list, page by page; `of` is the field that holds them. */
+    async *pages(path, query, of, options) {
+        let cursor;
+        do {
+            const page = await this.json({ method: "GET", path, query: { ...query, cursor } }, options);
+            const entries = page[of];
+            yield* entries ?? [];
+            cursor = page.next_cursor || undefined;
+        } while (cursor);
+    }
     /** Sends, and returns the answer's body. */
     content(call, options = {}) {
         return this.#counted(() => this.#sendUntilDone(call, options, readWhole));
@@ -199,6 +209,12 @@ export class Transport {
             headers["Idempotency-Key"] = options.idempotencyKey ?? crypto.randomUUID();
         return { ...headers, ...call.headers };
     }
+}
+/** The path of one thing; ids are opaque and may hold anything. */
+export function pathOf(collection, id, rest = "") {
+    if (!id)
+        throw new NotFoundError(`${collection} has nothing without an id`);
+    return `${collection}/${encodeURIComponent(id)}${rest}`;
 }
 // Refused connections are told by their code, which fetch keeps in the cause.
 const neverReachedCodes = ["ECONNREFUSED", "ENOTFOUND", "EHOSTUNREACH", "ENETUNREACH", "UND_ERR_CONNECT_TIMEOUT", "ConnectionRefused"];
