@@ -14,14 +14,33 @@ import (
 // Execute runs a command and returns its result with up to 10 MiB of each
 // output stream. The command is ended when ctx is.
 func (c *Client) Execute(ctx context.Context, request api.ExecuteRequest) (*api.ExecuteResponse, error) {
-	return call[api.ExecuteResponse](ctx, c, http.MethodPost, api.PathExecute, request)
+	result, err := create[api.ExecuteResponse](ctx, c, api.PathExecute, request)
+	if err != nil {
+		return nil, err
+	}
+	return c.finish(request.Mode, result), nil
+}
+
+// finish counts an execution and tells those who want to know.
+func (c *Client) finish(mode faas.Mode, result *api.ExecuteResponse) *api.ExecuteResponse {
+	c.counter.execution(result.CacheHit, mode == faas.ModeCached)
+	if c.hooks.Execution != nil {
+		c.hooks.Execution(result)
+	}
+	switch {
+	case result.CacheHit && c.hooks.CacheHit != nil:
+		c.hooks.CacheHit(result)
+	case !result.CacheHit && mode == faas.ModeCached && c.hooks.CacheMiss != nil:
+		c.hooks.CacheMiss(result)
+	}
+	return result
 }
 
 // ExecuteTo runs a command and copies its standard output to stdout as it
 // comes, without a limit. The response holds up to 8 KiB of standard error and
 // no standard output.
-func (c *Client) ExecuteTo(ctx context.Context, request api.ExecuteRequest, stdout io.Writer) (*api.ExecuteResponse, error) {
-	response, err := c.send(ctx, http.MethodPost, api.PathExecute, "application/octet-stream", request)
+func (c *Client) ExecuteTo(ctx context.Context, req api.ExecuteRequest, stdout io.Writer) (*api.ExecuteResponse, error) {
+	response, err := c.send(ctx, request{method: http.MethodPost, path: api.PathExecute, accept: "application/octet-stream", body: req, creates: true})
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +63,7 @@ func (c *Client) ExecuteTo(ctx context.Context, request api.ExecuteRequest, stdo
 	if err := json.Unmarshal([]byte(response.Trailer.Get(api.TrailerResult)), result); err != nil {
 		return nil, faas.Errorf(faas.KindUnavailable, "the server's answer ended without a result")
 	}
-	return result, nil
+	return c.finish(req.Mode, result), nil
 }
 
 // readError remembers whether a copy failed in reading.

@@ -31,7 +31,19 @@ type RunOptions struct {
 // Run does not wait for a read from Stdin that is under way when the command
 // ends.
 func (c *Client) Run(ctx context.Context, request api.ExecuteRequest, opts RunOptions) (*api.ExecuteResponse, error) {
-	conn, err := c.dial(ctx)
+	return c.runAt(ctx, api.PathExecuteSocket, request, opts)
+}
+
+func (c *Client) runAt(ctx context.Context, path string, request api.ExecuteRequest, opts RunOptions) (*api.ExecuteResponse, error) {
+	result, err := c.runOnce(ctx, path, request, opts)
+	if err != nil {
+		return nil, err
+	}
+	return c.finish(request.Mode, result), nil
+}
+
+func (c *Client) runOnce(ctx context.Context, path string, request api.ExecuteRequest, opts RunOptions) (*api.ExecuteResponse, error) {
+	conn, err := c.dial(ctx, path)
 	if err != nil {
 		return nil, err
 	}
@@ -57,9 +69,9 @@ func (c *Client) Run(ctx context.Context, request api.ExecuteRequest, opts RunOp
 }
 
 // dial opens the WebSocket; a refusal is the problem that the server sent.
-func (c *Client) dial(ctx context.Context) (*websocket.Conn, error) {
+func (c *Client) dial(ctx context.Context, path string) (*websocket.Conn, error) {
 	address := *c.base
-	address.Path += api.PathExecuteSocket
+	address.Path += path
 	address.RawQuery = "binary=1"
 	header := http.Header{}
 	c.headers(header)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/client"
 )
 
 type psCommand struct {
@@ -47,11 +48,16 @@ func (c *psCommand) list(ctx context.Context, line *commands) ([]faas.Execution,
 		return nil, err
 	}
 	if remote != nil {
-		page, err := remote.Executions(ctx, c.Limit, "")
-		if err != nil {
-			return nil, err
+		found := []faas.Execution{}
+		for execution, err := range remote.Executions.List(ctx, client.ListOptions{Limit: c.Limit}) {
+			if err != nil {
+				return nil, err
+			}
+			if found = append(found, execution); len(found) == c.Limit {
+				break
+			}
 		}
-		return page.Executions, nil
+		return found, nil
 	}
 	engine, closeEngine, err := library(ctx, cfg, "none")
 	if err != nil {

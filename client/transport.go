@@ -1,0 +1,256 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"io"
+	"iter"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/api"
+)
+
+func get[T any](ctx context.Context, c *Client, path string, query url.Values) (*T, error) {
+	if len(query) > 0 {
+		path += "?" + query.Encode()
+	}
+	return call[T](ctx, c, http.MethodGet, path, nil)
+}
+
+// maxAnswer bounds what is read of a JSON answer: two streams of 10 MiB, each
+// twice, as text and base64, with escapes.
+const maxAnswer = 512 << 20
+
+func call[T any](ctx context.Context, c *Client, method, path string, body any) (*T, error) {
+	return answer[T](ctx, c, request{method: method, path: path, body: body})
+}
+
+// create is a call that makes something: its Idempotency-Key makes repeating
+// it safe.
+func create[T any](ctx context.Context, c *Client, path string, body any) (*T, error) {
+	return answer[T](ctx, c, request{method: http.MethodPost, path: path, body: body, creates: true})
+}
+
+// answer sends a request and reads the whole of a JSON answer; one that breaks
+// off is a trial that failed.
+func answer[T any](ctx context.Context, c *Client, r request) (*T, error) {
+	var content []byte
+	r.read = func(body io.Reader) (err error) {
+		content, err = io.ReadAll(io.LimitReader(body, maxAnswer+1))
+		return err
+	}
+	response, err := c.send(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	response.Body.Close()
+	if len(content) > maxAnswer {
+		return nil, faas.Errorf(faas.KindPayloadTooLarge, "the server's answer is larger than %d bytes", maxAnswer)
+	}
+	value := new(T)
+	if err := json.Unmarshal(content, value); err != nil {
+		return nil, faas.Errorf(faas.KindInternal, "%s %s: the server's answer is not understood: %w", r.method, r.path, err)
+	}
+	return value, nil
+}
+
+// request is one request, as often as it is sent.
+type request struct {
+	method, path string
+	accept       string // application/json unless set
+	body         any
+	content      io.Reader // in place of body; can be sent once
+	contentType  string
+	creates      bool
+	lastEventID  string
+	read         func(io.Reader) error // reads the answer as part of the trial
+}
+
+// send sends a request until it has an answer that is a success, or trying
+// again makes no sense.
+func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
+	started := time.Now()
+	response, err := c.sendUntilDone(ctx, r)
+	c.counter.request(time.Since(started), err)
+	if err != nil && c.hooks.Error != nil {
+		c.hooks.Error(err)
+	}
+	return response, err
+}
+
+func (c *Client) sendUntilDone(ctx context.Context, r request) (*http.Response, error) {
+	var encoded []byte
+	if r.body != nil {
+		var err error
+		if encoded, err = json.Marshal(r.body); err != nil {
+			return nil, faas.Errorf(faas.KindInvalidArgument, "encode request: %w", err)
+		}
+	}
+	once := ""
+	if r.creates {
+		once = firstOf(c.once, rand.Text())
+	}
+	safe := r.content == nil && (once != "" || r.method != http.MethodPost && r.method != http.MethodPatch)
+	lost := false // a trial may have been done without our knowing
+	for attempt := 0; ; attempt++ {
+		response, err := c.sendOnce(ctx, r, encoded, once)
+		if err == nil {
+			return response, nil
+		}
+		if lost && r.method == http.MethodDelete && errors.Is(err, faas.ErrNotFound) && r.read != nil {
+			return &http.Response{Body: http.NoBody}, r.read(strings.NewReader("{}"))
+		}
+		t := trial{attempt: attempt, max: c.retries, err: err, safe: safe, repeatable: r.content == nil}
+		lost = lost || t.reached()
+		delay, again := t.delay()
+		if !again || ctx.Err() != nil {
+			return nil, err
+		}
+		if err := c.wait(ctx, Retry{Method: r.method, Path: r.path, Attempt: attempt + 1, Delay: delay, Err: err}); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// wait says that something is tried again, and waits until then.
+func (c *Client) wait(ctx context.Context, retry Retry) error {
+	c.counter.retried()
+	if c.hooks.Retry != nil {
+		c.hooks.Retry(retry)
+	}
+	timer := time.NewTimer(retry.Delay)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+func (c *Client) sendOnce(ctx context.Context, r request, encoded []byte, once string) (*http.Response, error) {
+	content := r.content
+	if encoded != nil {
+		content = bytes.NewReader(encoded)
+	}
+	sent, err := http.NewRequestWithContext(ctx, r.method, c.base.String()+r.path, content)
+	if err != nil {
+		return nil, faas.Errorf(faas.KindInvalidArgument, "%w", err)
+	}
+	c.headers(sent.Header)
+	sent.Header.Set("Accept", firstOf(r.accept, "application/json"))
+	if content != nil {
+		sent.Header.Set("Content-Type", firstOf(r.contentType, "application/json"))
+	}
+	if once != "" {
+		sent.Header.Set("Idempotency-Key", once)
+	}
+	if r.lastEventID != "" {
+		sent.Header.Set("Last-Event-ID", r.lastEventID)
+	}
+	response, err := c.http.Do(sent)
+	if err != nil {
+		return nil, c.unreachable(err)
+	}
+	if response.StatusCode/100 != 2 {
+		defer response.Body.Close()
+		return nil, problem(response)
+	}
+	if r.read != nil {
+		if err := r.read(response.Body); err != nil {
+			response.Body.Close()
+			return nil, c.unreachable(err)
+		}
+	}
+	return response, nil
+}
+
+// pathOf is the path of one thing; ids are opaque and may hold anything.
+func pathOf(collection, id, rest string) string {
+	return collection + "/" + url.PathEscape(id) + rest
+}
+
+// values makes a query of what is not empty.
+func values(pairs ...string) url.Values {
+	query := url.Values{}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			query.Set(pairs[i], pairs[i+1])
+		}
+	}
+	return query
+}
+
+// pages yields the entries of a list, page by page, until yield is done or an
+// error came, which is the last that it yields.
+func pages[P, T any](ctx context.Context, c *Client, path string, query url.Values, entries func(*P) ([]T, string)) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var none T
+		for {
+			page, err := get[P](ctx, c, path, query)
+			if err != nil {
+				yield(none, err)
+				return
+			}
+			found, next := entries(page)
+			for _, each := range found {
+				if !yield(each, nil) {
+					return
+				}
+			}
+			if next == "" {
+				return
+			}
+			query.Set("cursor", next)
+		}
+	}
+}
+
+func (c *Client) headers(h http.Header) {
+	h.Set("User-Agent", "faas-go/"+api.Version)
+	if c.key != "" {
+		h.Set("Authorization", "Bearer "+c.key)
+	}
+}
+
+// unreachable is the error of a request that got no answer.
+func (c *Client) unreachable(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	var dial *net.OpError
+	remedy := ""
+	if errors.As(err, &dial) && dial.Op == "dial" {
+		remedy = "start it with `faas serve`, or name another with FAAS_API_URL"
+	}
+	return &faas.Error{Kind: faas.KindUnavailable, Detail: "no answer from the server at " + c.base.String(), Remedy: remedy, Err: err}
+}
+
+// maxProblem bounds what is read of an error's body.
+const maxProblem = 1 << 20
+
+// problem reads an error answer.
+func problem(response *http.Response) error {
+	content, err := io.ReadAll(io.LimitReader(response.Body, maxProblem))
+	var p api.Problem
+	if err == nil {
+		err = json.Unmarshal(content, &p)
+	}
+	if err != nil || p.Code == "" {
+		return faas.Errorf(faas.KindUnavailable, "the server answered %s, which is no answer of this API", response.Status)
+	}
+	var retryAfter time.Duration
+	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil {
+		retryAfter = time.Duration(seconds) * time.Second
+	}
+	return p.Err(retryAfter)
+}
