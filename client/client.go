@@ -50,12 +50,6 @@ const DefaultRetries = 3
 
 // Client calls one server. It is safe for concurrent use.
 type Client struct {
-	Executions *Executions
-	Instances  *Instances
-	Snapshots  *Snapshots
-	Branches   *Branches
-	Keys       *Keys
-
 	base    *url.URL
 	key     string
 	http    *http.Client
@@ -79,7 +73,6 @@ func New(opts Options) (*Client, error) {
 	if c.retries == 0 {
 		c.retries = DefaultRetries
 	}
-	c.bind()
 	if c.http == nil {
 		// No time-out for the whole: an execution may stream for hours. The
 		// caller's context bounds it.
@@ -97,15 +90,6 @@ func New(opts Options) (*Client, error) {
 	return c, nil
 }
 
-// bind makes the resources those of c.
-func (c *Client) bind() {
-	c.Executions = &Executions{c}
-	c.Instances = &Instances{c}
-	c.Snapshots = &Snapshots{c}
-	c.Branches = &Branches{c}
-	c.Keys = &Keys{c}
-}
-
 // RequestOptions is what WithOptions changes; what is zero stays.
 type RequestOptions struct {
 	MaxRetries     int    // less than 0: never
@@ -120,7 +104,6 @@ func (c *Client) WithOptions(opts RequestOptions) *Client {
 		other.retries = opts.MaxRetries
 	}
 	other.once = firstOf(opts.IdempotencyKey, c.once)
-	other.bind()
 	return &other
 }
 

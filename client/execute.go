@@ -14,7 +14,7 @@ import (
 // Execute runs a command and returns its result with up to 10 MiB of each
 // output stream. The command is ended when ctx is.
 func (c *Client) Execute(ctx context.Context, request api.ExecuteRequest) (*api.ExecuteResponse, error) {
-	result, err := create[api.ExecuteResponse](ctx, c, api.PathExecute, request)
+	result, err := call[api.ExecuteResponse](ctx, c, http.MethodPost, api.PathExecute, request)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func (c *Client) finish(mode faas.Mode, result *api.ExecuteResponse) *api.Execut
 // comes, without a limit. The response holds up to 8 KiB of standard error and
 // no standard output.
 func (c *Client) ExecuteTo(ctx context.Context, req api.ExecuteRequest, stdout io.Writer) (*api.ExecuteResponse, error) {
-	response, err := c.send(ctx, request{method: http.MethodPost, path: api.PathExecute, accept: "application/octet-stream", body: req, creates: true})
+	response, err := c.send(ctx, http.MethodPost, api.PathExecute, "application/octet-stream", req)
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"iter"
 	"net/http"
@@ -20,9 +19,6 @@ const maxEvent = 64 << 20
 
 // serverEvent is one server-sent event.
 type serverEvent struct{ name, data, id string }
-
-// errStreamLost is wrapped by the error of a stream that broke off.
-var errStreamLost = errors.New("the stream broke off")
 
 // readEvents yields the events of a stream until it ends.
 func readEvents(body io.Reader, yield func(serverEvent) bool) error {
@@ -57,18 +53,15 @@ func readEvents(body io.Reader, yield func(serverEvent) bool) error {
 
 // stream yields the frames of one connection; the error of a frame that says
 // so, and of a connection that breaks, is the last.
-func (c *Client) stream(ctx context.Context, r request, seen *string, yield func(*api.ServerFrame) bool) error {
+func (c *Client) stream(ctx context.Context, r request, yield func(*api.ServerFrame) bool) error {
 	r.accept = "text/event-stream"
-	response, err := c.send(ctx, r)
+	response, err := c.perform(ctx, r)
 	if err != nil {
 		return err
 	}
 	defer response.Body.Close()
 	var refused error
 	err = readEvents(response.Body, func(e serverEvent) bool {
-		if e.id != "" && seen != nil {
-			*seen = e.id
-		}
 		frame := new(api.ServerFrame)
 		if err := json.Unmarshal([]byte(e.data), frame); err != nil {
 			refused = faas.Errorf(faas.KindInternal, "the server sent an event that is not understood: %w", err)
@@ -89,14 +82,14 @@ func (c *Client) stream(ctx context.Context, r request, seen *string, yield func
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil:
-		return &faas.Error{Kind: faas.KindUnavailable, Detail: "the stream from the server broke off", Err: errors.Join(errStreamLost, err)}
+		return &faas.Error{Kind: faas.KindUnavailable, Detail: "the stream from the server broke off", Err: err}
 	}
 	return nil
 }
 
 // errNoResult is the error of a stream that ended in order, and too early.
 func errNoResult() error {
-	return &faas.Error{Kind: faas.KindUnavailable, Detail: "the stream ended before its last event", Err: errStreamLost}
+	return &faas.Error{Kind: faas.KindUnavailable, Detail: "the stream ended before its last event"}
 }
 
 // ExecuteStream runs a command and yields what happens as it happens: started,
@@ -109,8 +102,8 @@ func (c *Client) ExecuteStream(ctx context.Context, req api.ExecuteRequest) iter
 func (c *Client) executeStream(ctx context.Context, path string, mode faas.Mode, body any) iter.Seq2[*api.ServerFrame, error] {
 	return func(yield func(*api.ServerFrame, error) bool) {
 		ended, left := false, false
-		r := request{method: http.MethodPost, path: path, body: body, creates: true}
-		err := c.stream(ctx, r, nil, func(frame *api.ServerFrame) bool {
+		r := request{method: http.MethodPost, path: path, body: body}
+		err := c.stream(ctx, r, func(frame *api.ServerFrame) bool {
 			if frame.Type == api.FrameResult && frame.Result != nil {
 				ended = true
 				c.finish(mode, frame.Result)
@@ -124,46 +117,6 @@ func (c *Client) executeStream(ctx context.Context, path string, mode faas.Mode,
 			yield(nil, err)
 		case !ended:
 			yield(nil, errNoResult())
-		}
-	}
-}
-
-// StreamLogs yields the output of an execution, from the start or from after
-// the event since, and on until its end. It continues after a lost connection.
-func (c *Client) StreamLogs(ctx context.Context, id, since string) iter.Seq2[*api.ServerFrame, error] {
-	path := "/api/v1/logs/" + pathOf("", id, "/stream")[1:]
-	return c.resume(ctx, path, since, func(f *api.ServerFrame) bool {
-		return f.Type == api.FrameResult || f.Type == api.FrameExit
-	})
-}
-
-// resume yields the frames of a stream, which it opens again where it was when
-// the connection is lost, until isLast says so.
-func (c *Client) resume(ctx context.Context, path, since string, isLast func(*api.ServerFrame) bool) iter.Seq2[*api.ServerFrame, error] {
-	return func(yield func(*api.ServerFrame, error) bool) {
-		ended := false
-		for attempt := 0; ; attempt++ {
-			r := request{method: http.MethodGet, path: path, lastEventID: since}
-			err := c.stream(ctx, r, &since, func(frame *api.ServerFrame) bool {
-				attempt = 0
-				ended = !yield(frame, nil) || isLast(frame)
-				return !ended
-			})
-			if ended {
-				return
-			}
-			if err == nil {
-				err = errNoResult()
-			}
-			delay, again := trial{attempt: attempt, max: c.retries, err: err, safe: true, repeatable: true}.delay()
-			if again && errors.Is(err, errStreamLost) {
-				err = c.wait(ctx, Retry{Method: r.method, Path: path, Attempt: attempt + 1, Delay: delay, Err: err})
-				if err == nil {
-					continue
-				}
-			}
-			yield(nil, err)
-			return
 		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"iter"
 	"net"
 	"net/http"
 	"net/url"
@@ -34,12 +33,6 @@ func call[T any](ctx context.Context, c *Client, method, path string, body any) 
 	return answer[T](ctx, c, request{method: method, path: path, body: body})
 }
 
-// create is a call that makes something: its Idempotency-Key makes repeating
-// it safe.
-func create[T any](ctx context.Context, c *Client, path string, body any) (*T, error) {
-	return answer[T](ctx, c, request{method: http.MethodPost, path: path, body: body, creates: true})
-}
-
 // answer sends a request and reads the whole of a JSON answer; one that breaks
 // off is a trial that failed.
 func answer[T any](ctx context.Context, c *Client, r request) (*T, error) {
@@ -48,7 +41,7 @@ func answer[T any](ctx context.Context, c *Client, r request) (*T, error) {
 		content, err = io.ReadAll(io.LimitReader(body, maxAnswer+1))
 		return err
 	}
-	response, err := c.send(ctx, r)
+	response, err := c.perform(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -70,14 +63,18 @@ type request struct {
 	body         any
 	content      io.Reader // in place of body; can be sent once
 	contentType  string
-	creates      bool
 	lastEventID  string
 	read         func(io.Reader) error // reads the answer as part of the trial
 }
 
-// send sends a request until it has an answer that is a success, or trying
+// send sends a request and returns the answer with its body still to come.
+func (c *Client) send(ctx context.Context, method, path, accept string, body any) (*http.Response, error) {
+	return c.perform(ctx, request{method: method, path: path, accept: accept, body: body})
+}
+
+// perform sends a request until it has an answer that is a success, or trying
 // again makes no sense.
-func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
+func (c *Client) perform(ctx context.Context, r request) (*http.Response, error) {
 	started := time.Now()
 	response, err := c.sendUntilDone(ctx, r)
 	c.counter.request(time.Since(started), err)
@@ -96,7 +93,7 @@ func (c *Client) sendUntilDone(ctx context.Context, r request) (*http.Response, 
 		}
 	}
 	once := ""
-	if r.creates {
+	if r.method == http.MethodPost { // done once, however often it comes
 		once = firstOf(c.once, rand.Text())
 	}
 	safe := r.content == nil && (once != "" || r.method != http.MethodPost && r.method != http.MethodPatch)
@@ -172,47 +169,6 @@ func (c *Client) sendOnce(ctx context.Context, r request, encoded []byte, once s
 		}
 	}
 	return response, nil
-}
-
-// pathOf is the path of one thing; ids are opaque and may hold anything.
-func pathOf(collection, id, rest string) string {
-	return collection + "/" + url.PathEscape(id) + rest
-}
-
-// values makes a query of what is not empty.
-func values(pairs ...string) url.Values {
-	query := url.Values{}
-	for i := 0; i+1 < len(pairs); i += 2 {
-		if pairs[i+1] != "" {
-			query.Set(pairs[i], pairs[i+1])
-		}
-	}
-	return query
-}
-
-// pages yields the entries of a list, page by page, until yield is done or an
-// error came, which is the last that it yields.
-func pages[P, T any](ctx context.Context, c *Client, path string, query url.Values, entries func(*P) ([]T, string)) iter.Seq2[T, error] {
-	return func(yield func(T, error) bool) {
-		var none T
-		for {
-			page, err := get[P](ctx, c, path, query)
-			if err != nil {
-				yield(none, err)
-				return
-			}
-			found, next := entries(page)
-			for _, each := range found {
-				if !yield(each, nil) {
-					return
-				}
-			}
-			if next == "" {
-				return
-			}
-			query.Set("cursor", next)
-		}
-	}
 }
 
 func (c *Client) headers(h http.Header) {

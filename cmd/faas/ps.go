@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/faas-platform/faas"
-	"github.com/faas-platform/faas/client"
 )
 
 type psCommand struct {
@@ -48,16 +47,11 @@ func (c *psCommand) list(ctx context.Context, line *commands) ([]faas.Execution,
 		return nil, err
 	}
 	if remote != nil {
-		found := []faas.Execution{}
-		for execution, err := range remote.Executions.List(ctx, client.ListOptions{Limit: c.Limit}) {
-			if err != nil {
-				return nil, err
-			}
-			if found = append(found, execution); len(found) == c.Limit {
-				break
-			}
+		page, err := remote.Executions(ctx, c.Limit, "")
+		if err != nil {
+			return nil, err
 		}
-		return found, nil
+		return page.Executions, nil
 	}
 	engine, closeEngine, err := library(ctx, cfg, "none")
 	if err != nil {
