@@ -5,10 +5,11 @@ import { type Command, type ExecuteOptions, ExecutionStream, requestBody, Runnin
 import { Executions, fork, type ForkOptions, type LogStream } from "./executions.js";
 import { Instances } from "./instances.js";
 import { Keys } from "./keys.js";
+import { Pools } from "./pools.js";
 import { Branches, Snapshots } from "./snapshots.js";
 import { type ClientMetrics, zeroMetrics } from "./stats.js";
 import { type ClientOptions, type RequestOptions, Transport } from "./transport.js";
-import type { Capabilities, ExecuteResponse, ForkedExecution, Health, Metrics, RuntimeList, Snapshot, SnapshotRequest } from "./types.js";
+import type { Capabilities, ExecuteResponse, ForkedExecution, Health, Metrics, Pool, Prewarm, RuntimeList, Snapshot, SnapshotRequest } from "./types.js";
 
 const EXECUTE = "/api/v1/execute";
 
@@ -34,6 +35,8 @@ export class Client implements AsyncDisposable {
   readonly snapshots: Snapshots;
   /** Named heads in the tree of snapshots. */
   readonly branches: Branches;
+  /** Warm sandboxes. */
+  readonly pools: Pools;
   /** API keys. */
   readonly keys: Keys;
   readonly #transport: Transport;
@@ -44,6 +47,7 @@ export class Client implements AsyncDisposable {
     this.instances = new Instances(this.#transport);
     this.snapshots = new Snapshots(this.#transport);
     this.branches = new Branches(this.#transport);
+    this.pools = new Pools(this.#transport);
     this.keys = new Keys(this.#transport);
   }
 
@@ -138,6 +142,11 @@ export class Client implements AsyncDisposable {
   /** Saves an instance (`instance_id`), or an image as it is (`image`). */
   createSnapshot(options: SnapshotRequest, request?: RequestOptions): Promise<Snapshot> {
     return this.snapshots.create(options, request);
+  }
+
+  /** Has sandboxes made ahead of requests. */
+  prewarm(count: number, options: Omit<Prewarm, "count"> = {}, request?: RequestOptions): Promise<Pool> {
+    return this.pools.prewarm(count, options, request);
   }
 
   /** Whether the server works; needs no key. */

@@ -26,6 +26,8 @@ from ..models import (
     ForkOptions,
     Health,
     Metrics,
+    Pool,
+    PrewarmOptions,
     RuntimeList,
     Snapshot,
     SnapshotOptions,
@@ -35,6 +37,7 @@ from .execution import AsyncExecutionStream, AsyncRunningCommand, Terminal, requ
 from .executions import AsyncExecutions, fork_body
 from .instances import AsyncInstances
 from .keys import AsyncKeys
+from .pools import AsyncPools
 from .snapshots import AsyncBranches, AsyncSnapshots
 from .streams import AsyncLogStream
 from .transport import AsyncTransport, Call, RequestOptions
@@ -97,6 +100,8 @@ class AsyncClient:
         """Saved states."""
         self.branches = AsyncBranches(transport)
         """Named heads in the tree of snapshots."""
+        self.pools = AsyncPools(transport)
+        """Warm sandboxes."""
         self.keys = AsyncKeys(transport)
         """API keys."""
 
@@ -226,6 +231,10 @@ class AsyncClient:
     async def create_snapshot(self, **options: Unpack[SnapshotOptions]) -> Snapshot:
         """Save an instance (`instance_id`), or an image as it is (`image`)."""
         return await self.snapshots.create(**options)
+
+    async def prewarm(self, count: int, **options: Unpack[PrewarmOptions]) -> Pool:
+        """Have sandboxes made ahead of requests."""
+        return await self.pools.prewarm(count, **options)
 
     # The server
 

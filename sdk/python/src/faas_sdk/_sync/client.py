@@ -27,6 +27,8 @@ from ..models import (
     ForkOptions,
     Health,
     Metrics,
+    Pool,
+    PrewarmOptions,
     RuntimeList,
     Snapshot,
     SnapshotOptions,
@@ -36,6 +38,7 @@ from .execution import ExecutionStream, RunningCommand, Terminal, request_body
 from .executions import Executions, fork_body
 from .instances import Instances
 from .keys import Keys
+from .pools import Pools
 from .snapshots import Branches, Snapshots
 from .streams import LogStream
 from .transport import Transport, Call, RequestOptions
@@ -98,6 +101,8 @@ class Client:
         """Saved states."""
         self.branches = Branches(transport)
         """Named heads in the tree of snapshots."""
+        self.pools = Pools(transport)
+        """Warm sandboxes."""
         self.keys = Keys(transport)
         """API keys."""
 
@@ -227,6 +232,10 @@ class Client:
     def create_snapshot(self, **options: Unpack[SnapshotOptions]) -> Snapshot:
         """Save an instance (`instance_id`), or an image as it is (`image`)."""
         return self.snapshots.create(**options)
+
+    def prewarm(self, count: int, **options: Unpack[PrewarmOptions]) -> Pool:
+        """Have sandboxes made ahead of requests."""
+        return self.pools.prewarm(count, **options)
 
     # The server
 
