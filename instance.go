@@ -213,6 +213,20 @@ type SnapshotProblem struct {
 	Detail     string `json:"detail"`
 }
 
+// ImportOptions says what an imported snapshot may be and how it is called.
+type ImportOptions struct {
+	// Kind is fs, full or auto (also ""): with memory where that is allowed,
+	// else its files.
+	Kind SnapshotKind
+	// Memory says that who imports may bring memory in: whoever does decides
+	// credentials, paths and programs of what is restored. It must be signed
+	// by a trusted key besides.
+	Memory bool
+	// Name and Labels, when set, stand in for its own.
+	Name   string
+	Labels map[string]string
+}
+
 // SnapshotRequest says how a snapshot is taken. The zero value takes the best
 // kind that the instance's runtime can.
 type SnapshotRequest struct {

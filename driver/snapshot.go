@@ -51,7 +51,7 @@ type State struct {
 	Layers   []string // overlay layers above the image, topmost first
 	Memory   string   // what Snapshot wrote there; empty for an fs state
 	Requires Requirements
-	Data     json.RawMessage
+	Data     json.RawMessage // Saved.Data; nil for files that were merged or came from elsewhere
 }
 
 // Restorer is implemented by drivers that make sandboxes from saved states.
@@ -80,6 +80,19 @@ type AheadRestorer interface {
 	// until it is used, discarded, or the driver is closed. A runtime or spec
 	// for which nothing can be done ahead gets KindCapabilityUnavailable.
 	RestoreAhead(ctx context.Context, from State, spec faas.Spec) (discard func(context.Context) error, err error)
+}
+
+// Shifted is implemented by drivers whose layers hold files of owners that are
+// not those inside: the host's id of root in them is FileOwner, and 65,536 ids
+// follow from there.
+type Shifted interface{ FileOwner() uint32 }
+
+// Elsewhere is implemented by drivers that may keep files of a state outside
+// its layers.
+type Elsewhere interface {
+	// InLayers says with KindCapabilityUnavailable why the layers of the state
+	// with this data (Saved.Data) do not hold all of its files.
+	InLayers(data json.RawMessage) error
 }
 
 // Layered is implemented by drivers whose images are directories, which

@@ -159,7 +159,7 @@ func (e *Executor) merge(ctx context.Context, heads []head, ancestor *snapshot.M
 	newest := heads[len(heads)-1].manifest
 	m := snapshot.Manifest{
 		Project: newest.Project, Kind: faas.SnapshotFS, Runtime: newest.Runtime, Image: newest.Image, ImageDigest: newest.ImageDigest,
-		Spec: newest.Spec, Driver: newest.Driver,
+		Spec:        newest.Spec,
 		Annotations: snapshot.Annotations{Name: req.Name, Description: req.Description, Labels: req.Labels},
 	}
 	var below string

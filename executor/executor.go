@@ -43,6 +43,7 @@ type Options struct {
 	// MaxInstances bounds the instances that run or are paused at once. 0: 512.
 	MaxInstances int
 	Tiers        Tiers
+	Transfer     Transfer
 	Cache        Cache
 	Logger       *slog.Logger // nil: discard
 }
@@ -188,7 +189,7 @@ func (o Options) withDefaults() Options {
 		o.MaxInstances = 512
 	}
 	o.Cache = o.Cache.withDefaults()
-	o.Tiers = o.Tiers.withDefaults()
+	o.Tiers, o.Transfer = o.Tiers.withDefaults(), o.Transfer.withDefaults()
 	o.Admission = o.Admission.withDefaults(o.Default.Resources.MemoryMB)
 	return o
 }

@@ -62,10 +62,11 @@ type tiers struct {
 	hot       atomic.Int64
 	collected time.Time // of the keeper alone
 	failed    map[string]time.Time
+	imports   chan struct{} // places for those that unpack
 }
 
 func newTiers() *tiers {
-	return &tiers{wake: make(chan struct{}, 1), failed: map[string]time.Time{}}
+	return &tiers{wake: make(chan struct{}, 1), failed: map[string]time.Time{}, imports: make(chan struct{}, transfersAtOnce)}
 }
 
 // added counts a new snapshot and has it looked at.

@@ -21,7 +21,7 @@ func needRoot(t *testing.T) {
 	}
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +38,7 @@ func layer(t *testing.T, files map[string]string) string {
 	return dir
 }
 
-func writeInto(t *testing.T, dir string, files map[string]string) {
+func writeInto(t testing.TB, dir string, files map[string]string) {
 	t.Helper()
 	for _, p := range slices.Sorted(maps.Keys(files)) {
 		content, full := files[p], filepath.Join(dir, p)

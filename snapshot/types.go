@@ -1,9 +1,11 @@
 package snapshot
 
 import (
+	"crypto/ed25519"
 	"log/slog"
 	"time"
 
+	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/snapshot/chunk"
 )
 
@@ -86,6 +88,33 @@ type Move struct {
 	Phase string `json:"phase"` // PhaseArchive or PhaseFetch
 	Done  int64  `json:"done_bytes"`
 	Total int64  `json:"total_bytes"`
+}
+
+// ExportOptions says what of a snapshot is exported.
+type ExportOptions struct {
+	Kind  faas.SnapshotKind // fs: without memory
+	Owner uint32            // the host's id of root in the sandboxes of its runtime
+	// Done is told of bytes that were read; nil: nobody is.
+	Done func(bytes int64, over bool)
+}
+
+// ImportOptions says what an imported snapshot may be and becomes.
+type ImportOptions struct {
+	Project string
+	// Kind is fs (its files), full (refused unless memory is allowed), or auto:
+	// with memory where that is allowed, else its files.
+	Kind faas.SnapshotKind
+	// Memory allows it for streams signed by one of Trusted.
+	Memory  bool
+	Trusted []ed25519.PublicKey
+	// Owner returns the host's id of root in the sandboxes of a runtime.
+	Owner func(faas.Runtime) uint32
+	// Accept refuses a snapshot for what its manifest says, which it may
+	// change in what anybody may say of it; nil: none is refused.
+	Accept func(*Manifest) error
+	// MaxBytes bounds the stream and what it unpacks to, each.
+	MaxBytes int64
+	Done     func(bytes int64, over bool)
 }
 
 // Holding is a snapshot with what it takes of the disk.

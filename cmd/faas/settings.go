@@ -106,6 +106,8 @@ func executorOptions(cfg *config.Loaded) executor.Options {
 		Predict: cfg.Pooling.Predict, MaxIdle: cfg.Pooling.MaxIdle, MaxAge: time.Duration(cfg.Pooling.MaxAge),
 		Refill: cfg.Pooling.Refill, ReserveMB: cfg.Pooling.ReserveMB,
 	}
+	opts.Transfer.MaxBytes = cfg.Snapshots.MaxImportMB << 20
+	opts.Transfer.Trusted, _ = cfg.Snapshots.Trusted() //nolint:errcheck // validated when it was loaded
 	for _, pool := range cfg.Pools {
 		opts.Pools = append(opts.Pools, faas.PoolRequest{
 			Runtime: faas.Runtime(pool.Runtime), Image: pool.Image, Min: pool.Min, Max: pool.Max, Priority: pool.Priority,

@@ -217,5 +217,17 @@ func parseState(data json.RawMessage) (stateData, error) {
 	return state, nil
 }
 
+var _ driver.Elsewhere = (*Driver)(nil)
+
+// InLayers implements driver.Elsewhere.
+func (*Driver) InLayers(data json.RawMessage) error {
+	state, err := parseState(data)
+	if err == nil && state.Image != "" && state.Layer == "" {
+		return faas.Unavailable("its files are in the engine only, since this process could not write them as a layer when it was taken",
+			"run the gateway as root, and take the snapshot again")
+	}
+	return err
+}
+
 // stateTimeout bounds what moves whole states to and from the engine.
 const stateTimeout = 5 * time.Minute

@@ -47,6 +47,9 @@ func (g *GVisor) Restore(ctx context.Context, from driver.State, spec faas.Spec,
 
 func readGVisorSaved(from driver.State) (gvisorSaved, error) {
 	var data gvisorSaved
+	if from.Kind == faas.SnapshotFS && len(from.Data) == 0 {
+		return data, nil // merged, or of another machine
+	}
 	if err := json.Unmarshal(from.Data, &data); err != nil {
 		return data, faas.Errorf(faas.KindFailedPrecondition, "the snapshot was not made by this runtime: %w", err)
 	}

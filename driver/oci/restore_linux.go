@@ -72,6 +72,9 @@ func newSecret() []byte {
 
 func readSaved(from driver.State) (savedData, error) {
 	var data savedData
+	if from.Kind == faas.SnapshotFS && len(from.Data) == 0 {
+		return data, nil // merged, or of another machine
+	}
 	if err := json.Unmarshal(from.Data, &data); err != nil {
 		return data, faas.Errorf(faas.KindFailedPrecondition, "the snapshot was not made by this runtime: %w", err)
 	}

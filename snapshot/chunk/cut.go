@@ -13,6 +13,9 @@ const (
 	maxSize    = 4 << 20
 )
 
+// MaxPiece is the size of the largest piece that a Cutter cuts.
+const MaxPiece = maxSize
+
 // The masks of normalised content-defined chunking (FastCDC, Xia et al.,
 // USENIX ATC 2016): harder to meet before the target size than after it, so
 // that sizes gather around it. They take the hash's upper bits, which depend

@@ -36,8 +36,9 @@ type Store struct {
 	backend Backend
 	encoder *zstd.Encoder
 	decoder *zstd.Decoder
-	naming  []byte      // key of the digests; nil: plain
-	seal    cipher.AEAD // nil: not encrypted
+	small   *zstd.Decoder // of pieces from elsewhere
+	naming  []byte        // key of the digests; nil: plain
+	seal    cipher.AEAD   // nil: not encrypted
 }
 
 // Open returns a store over a backend. A key encrypts what is written from now
@@ -49,6 +50,9 @@ func Open(backend Backend, key []byte) (*Store, error) {
 		return nil, err
 	}
 	if s.decoder, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxBlob)); err != nil {
+		return nil, err
+	}
+	if s.small, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxPiece)); err != nil {
 		return nil, err
 	}
 	if key == nil {
@@ -132,6 +136,27 @@ func (s *Store) Get(ctx context.Context, ref Ref) ([]byte, error) {
 		return nil, faas.Errorf(faas.KindFailedPrecondition, "piece %s is damaged: it holds something else", ref)
 	}
 	return content, nil
+}
+
+// Accept stores a piece in the form in which another store had it, when it
+// holds what its name says and is no larger than a Cutter cuts; otherwise
+// faas.ErrFailedPrecondition. Only what is not encrypted can be accepted.
+func (s *Store) Accept(ctx context.Context, ref Ref, blob []byte) error {
+	if len(blob) == 0 || blob[0] != formClear {
+		return faas.Errorf(faas.KindFailedPrecondition, "piece %s is of an unknown form", ref)
+	}
+	var h zstd.Header
+	if err := h.Decode(blob[1:]); err == nil && h.HasFCS && h.FrameContentSize > MaxPiece {
+		return faas.Errorf(faas.KindFailedPrecondition, "piece %s unpacks to more than %d bytes", ref, MaxPiece)
+	}
+	content, err := s.small.DecodeAll(blob[1:], nil)
+	if err != nil {
+		return faas.Errorf(faas.KindFailedPrecondition, "piece %s is damaged: %w", ref, err)
+	}
+	if s.Name(content) != ref {
+		return faas.Errorf(faas.KindFailedPrecondition, "piece %s is damaged: it holds something else", ref)
+	}
+	return s.backend.Put(ctx, ref.blob(), blob)
 }
 
 // PutBlob stores a blob under a name of the caller's, compressed and

@@ -103,6 +103,9 @@ func (d *Driver) CheckRestore(ctx context.Context, from driver.State) error {
 		return err
 	}
 	var data savedData
+	if from.Kind == faas.SnapshotFS && len(from.Data) == 0 {
+		return nil
+	}
 	if err := json.Unmarshal(from.Data, &data); err != nil || !data.Fake {
 		return faas.Errorf(faas.KindFailedPrecondition, "the snapshot was not made by the fake driver")
 	}
