@@ -35,27 +35,28 @@ type SnapshotUpdate struct {
 
 // Snapshot is an immutable saved state.
 type Snapshot struct {
-	ID           string            `json:"id" example:"snap-0c7v4g6k1w0003f9a2m5d8r1t6"`
-	SnapshotID   string            `json:"snapshot_id" doc:"The same as id."`
-	CheckpointID string            `json:"checkpoint_id" doc:"The same as id, for older clients."`
-	Name         string            `json:"name" doc:"Empty: it has none."`
-	Description  string            `json:"description"`
-	Labels       map[string]string `json:"labels"`
-	Kind         faas.SnapshotKind `json:"kind" enum:"fs,full"`
-	Runtime      faas.Runtime      `json:"runtime" example:"native"`
-	ParentID     string            `json:"parent_id,omitempty" doc:"The snapshot that its source was made of or last saved as."`
-	InstanceID   string            `json:"instance_id,omitempty" doc:"Its source."`
-	ContainerID  string            `json:"container_id,omitempty" doc:"The same as instance_id, for older clients."`
-	Image        string            `json:"image" example:"host"`
-	ImageDigest  string            `json:"image_digest"`
-	Resources    Resources         `json:"resources" doc:"Of its source."`
-	CreatedAt    time.Time         `json:"created_at"`
-	SizeBytes    int64             `json:"size_bytes" doc:"Of its own files: what it holds besides its parents."`
-	MemoryBytes  int64             `json:"memory_bytes" doc:"Of them, those that hold memory and processes."`
-	StoredBytes  int64             `json:"stored_bytes" doc:"What it takes now, in both tiers together; of its cold copy what no earlier one had stored."`
-	Depth        int               `json:"depth" doc:"File layers above its image."`
-	Tier         faas.SnapshotTier `json:"tier" enum:"hot,cold,hot+cold" doc:"Where its bytes are: hot, where restores take them from, or cold, from where they are brought back first."`
-	PauseMS      float64           `json:"pause_ms,omitempty" doc:"In the answer to its making: how long its source stood still."`
+	ID           string             `json:"id" example:"snap-0c7v4g6k1w0003f9a2m5d8r1t6"`
+	SnapshotID   string             `json:"snapshot_id" doc:"The same as id."`
+	CheckpointID string             `json:"checkpoint_id" doc:"The same as id, for older clients."`
+	Name         string             `json:"name" doc:"Empty: it has none."`
+	Description  string             `json:"description"`
+	Labels       map[string]string  `json:"labels"`
+	Kind         faas.SnapshotKind  `json:"kind" enum:"fs,full"`
+	Runtime      faas.Runtime       `json:"runtime" example:"native"`
+	ParentID     string             `json:"parent_id,omitempty" doc:"The snapshot that its source was made of or last saved as."`
+	InstanceID   string             `json:"instance_id,omitempty" doc:"Its source."`
+	ContainerID  string             `json:"container_id,omitempty" doc:"The same as instance_id, for older clients."`
+	Image        string             `json:"image" example:"host"`
+	ImageDigest  string             `json:"image_digest"`
+	Resources    Resources          `json:"resources" doc:"Of its source."`
+	CreatedAt    time.Time          `json:"created_at"`
+	SizeBytes    int64              `json:"size_bytes" doc:"Of its own files: what it holds besides its parents."`
+	MemoryBytes  int64              `json:"memory_bytes" doc:"Of them, those that hold memory and processes."`
+	StoredBytes  int64              `json:"stored_bytes" doc:"What it takes now, in both tiers together; of its cold copy what no earlier one had stored."`
+	Depth        int                `json:"depth" doc:"File layers above its image."`
+	Tier         faas.SnapshotTier  `json:"tier" enum:"hot,cold,hot+cold" doc:"Where its bytes are: hot, where restores take them from, or cold, from where they are brought back first."`
+	Move         *faas.SnapshotMove `json:"move,omitempty" doc:"Under way between the tiers: archive or fetch, and how far."`
+	PauseMS      float64            `json:"pause_ms,omitempty" doc:"In the answer to its making: how long its source stood still."`
 }
 
 // NewSnapshot puts a snapshot into the form of the wire.
@@ -72,7 +73,7 @@ func NewSnapshot(s *faas.Snapshot) *Snapshot {
 		ID: s.ID, SnapshotID: s.ID, CheckpointID: s.ID, Name: s.Name, Description: s.Description, Labels: labels,
 		Kind: s.Kind, Runtime: s.Runtime, ParentID: s.ParentID, InstanceID: s.InstanceID, ContainerID: s.InstanceID,
 		Image: s.Image, ImageDigest: s.ImageDigest, Resources: NewResources(s.Resources), CreatedAt: s.CreatedAt,
-		SizeBytes: s.SizeBytes, MemoryBytes: s.MemoryBytes, StoredBytes: stored, Depth: s.Depth, Tier: s.Tier, PauseMS: s.PauseMS,
+		SizeBytes: s.SizeBytes, MemoryBytes: s.MemoryBytes, StoredBytes: stored, Depth: s.Depth, Tier: s.Tier, Move: s.Move, PauseMS: s.PauseMS,
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/driver"
 	"github.com/faas-platform/faas/snapshot/chunk"
 )
 
@@ -115,7 +116,7 @@ func (s *Store) export(ctx context.Context, w io.Writer, l *Lease, key ed25519.P
 			}
 			x.Parts = append(x.Parts, part{partMemory, entries})
 		}
-		if err := sendSnapshot(out, m, x, opts); err != nil {
+		if err := sendSnapshot(out, m, x); err != nil {
 			return err
 		}
 	}
@@ -123,13 +124,13 @@ func (s *Store) export(ctx context.Context, w io.Writer, l *Lease, key ed25519.P
 }
 
 // sendSnapshot writes a description. Whose the snapshot is stays here.
-func sendSnapshot(out *streamWriter, m *Manifest, x *index, opts ExportOptions) error {
+func sendSnapshot(out *streamWriter, m *Manifest, x *index) error {
 	sent := *clone(m)
 	sent.Project, sent.InstanceID, sent.ParentID, sent.Hidden = "", "", "", false
 	sent.Spec.Project, sent.Spec.ID, sent.Spec.Hostname = "", "", ""
 	if len(x.Parts) == 1 {
 		sent.Kind, sent.MemoryBytes, sent.Driver = faas.SnapshotFS, 0, nil
-		sent.Requires = opts.noRequirements()
+		sent.Requires = driver.Requirements{}
 	}
 	var err error
 	if x.Manifest, err = json.Marshal(sent); err != nil {

@@ -26,9 +26,6 @@ const (
 	maxTextField    = 4096
 )
 
-// noRequirements are those of a state of files.
-func (ExportOptions) noRequirements() driver.Requirements { return driver.Requirements{} }
-
 // Import takes in a snapshot that Export wrote, perhaps on another machine and
 // perhaps not by Export at all: it trusts nothing. The snapshot and its layers
 // get ids of their own; with memory it is kept only when opts allow that, and

@@ -4,6 +4,8 @@ package snapshot
 
 import (
 	"context"
+	"crypto/ed25519"
+	"io"
 
 	"github.com/faas-platform/faas"
 )
@@ -41,6 +43,19 @@ func (*Draft) FS() string { return "" }
 
 // Memory is empty.
 func (*Draft) Memory() string { return "" }
+
+// SigningKey fails.
+func (*Store) SigningKey() (ed25519.PrivateKey, error) { return nil, errLinuxOnly }
+
+// Export fails.
+func (*Store) Export(context.Context, io.Writer, string, string, ExportOptions) error {
+	return errLinuxOnly
+}
+
+// Import fails.
+func (*Store) Import(context.Context, io.Reader, ImportOptions) (*Manifest, error) {
+	return nil, errLinuxOnly
+}
 
 // Covers does nothing.
 func (*Draft) Covers(int) {}

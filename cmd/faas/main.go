@@ -30,6 +30,7 @@ type commands struct {
 	Doctor     doctorCommand     `cmd:"" help:"Show what every runtime can do on this machine, and what to do about the rest."`
 	Image      imageCommand      `cmd:"" help:"Manage images."`
 	Pool       poolCommand       `cmd:"" help:"Keep sandboxes warm."`
+	Snapshot   snapshotCommand   `cmd:"" help:"Move, check and free snapshots."`
 	Ps         psCommand         `cmd:"" help:"List executions, newest first."`
 	SSH        sshCommand        `cmd:"" name:"ssh" help:"Log in to an instance, or run a command in it, by SSH."`
 	SSHConfig  sshConfigCommand  `cmd:"" name:"ssh-config" help:"Print a block for ssh_config, with a key and known hosts that work."`

@@ -220,6 +220,10 @@ func (g *Gateway) limit(next http.Handler) http.Handler {
 			g.fail(w, r, faas.Errorf(faas.KindPayloadTooLarge, "path and query are larger than %d bytes", maxQueryBytes))
 			return
 		}
+		if r.Method == http.MethodPost && r.URL.Path == api.PathSnapshotImport {
+			next.ServeHTTP(w, r) // a stream, bounded where it is read
+			return
+		}
 		if r.ContentLength > g.opts.MaxBodyBytes {
 			g.fail(w, r, &http.MaxBytesError{Limit: g.opts.MaxBodyBytes})
 			return

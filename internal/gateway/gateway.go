@@ -36,6 +36,7 @@ type Executor interface {
 	Runtimes
 	Instances
 	Snapshots
+	Transfers
 	Branches
 	Forks
 }

@@ -112,6 +112,7 @@ var areas = []func(*Gateway){
 	(*Gateway).registerInstances,
 	(*Gateway).registerResident,
 	(*Gateway).registerSnapshots,
+	(*Gateway).registerTransfers,
 	(*Gateway).registerBranches,
 	(*Gateway).registerForks,
 	(*Gateway).registerPools,

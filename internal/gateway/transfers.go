@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"reflect"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -13,7 +15,6 @@ import (
 
 // Transfers is what the gateway needs to move, check and free snapshots.
 type Transfers interface {
-	SnapshotInfo(ctx context.Context, project, id string) (*faas.Snapshot, error)
 	ExportSnapshot(ctx context.Context, project, id string, kind faas.SnapshotKind, w io.Writer) error
 	ImportSnapshot(ctx context.Context, project string, r io.Reader, opts faas.ImportOptions) (*faas.Snapshot, error)
 	VerifySnapshots(ctx context.Context, project string, ids []string, progress func(id string, at, of int)) ([]faas.SnapshotProblem, error)
@@ -60,7 +61,7 @@ func streamSchema() map[string]*huma.MediaType {
 	return map[string]*huma.MediaType{api.SnapshotStream: {Schema: &huma.Schema{Type: "string", Format: "binary"}}}
 }
 
-func queryParam(name, doc string, enum ...any) *huma.Param {
+func optionParam(name, doc string, enum ...any) *huma.Param {
 	return &huma.Param{Name: name, In: "query", Description: doc, Schema: &huma.Schema{Type: "string", Enum: enum}}
 }
 
@@ -69,7 +70,7 @@ func (g *Gateway) registerExport() {
 		"With all file layers below it; its image is not part of it. Signed with this installation's key. A stream that is cut short is no snapshot: import refuses it.", readErrors...)
 	op.Parameters = []*huma.Param{
 		{Name: "id", In: "path", Required: true, Description: "Id of the snapshot.", Schema: &huma.Schema{Type: "string"}},
-		queryParam("kind", "fs: without memory and processes.", "auto", "fs", "full"),
+		optionParam("kind", "fs: without memory and processes.", "auto", "fs", "full"),
 	}
 	op.Responses = map[string]*huma.Response{"200": {Description: "The stream.", Content: streamSchema()}}
 	handleRaw(g, op, g.exportSnapshot)
@@ -80,12 +81,12 @@ func (g *Gateway) registerImport() {
 		"Durable when the answer comes; of what is refused nothing is left. With memory only for admins of the installation, and only when it is signed by a key of snapshots.trusted_keys; for others, and otherwise, its files.",
 		http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestEntityTooLarge)
 	op.Parameters = []*huma.Param{
-		queryParam("kind", "fs: its files only; full: refused unless memory is taken in; auto (default): what is allowed.", "auto", "fs", "full"),
-		queryParam("name", "In the place of its own."),
+		optionParam("kind", "fs: its files only; full: refused unless memory is taken in; auto (default): what is allowed.", "auto", "fs", "full"),
+		optionParam("name", "In the place of its own."),
 	}
 	op.RequestBody = &huma.RequestBody{Required: true, Description: "What export wrote.", Content: streamSchema()}
 	op.Responses = map[string]*huma.Response{"200": {Description: "The snapshot.", Content: map[string]*huma.MediaType{
-		"application/json": {Schema: huma.SchemaFromType(g.api.OpenAPI().Components.Schemas, typeOfSnapshot), Example: exampleSnapshot()},
+		"application/json": {Schema: g.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[api.Snapshot](), true, "Snapshot"), Example: exampleSnapshot()},
 	}}}
 	handleRaw(g, op, g.importSnapshot)
 }
@@ -121,9 +122,29 @@ func (s *streamOutput) Write(b []byte) (int, error) {
 	return s.w.Write(b)
 }
 
+// pacedBody is a request's body that may take as long as it goes on coming.
+func pacedBody(w http.ResponseWriter, r *http.Request) io.Reader {
+	return &paced{from: r.Body, control: http.NewResponseController(w)}
+}
+
+type paced struct {
+	from    io.Reader
+	control *http.ResponseController
+}
+
+// Read implements io.Reader.
+func (p *paced) Read(b []byte) (int, error) {
+	_ = p.control.SetReadDeadline(time.Now().Add(bodyReadTimeout)) //nolint:errcheck // not offered by test recorders
+	n, err := p.from.Read(b)
+	if err != nil {
+		_ = p.control.SetReadDeadline(time.Time{}) //nolint:errcheck // as above
+	}
+	return n, err
+}
+
 func (g *Gateway) importSnapshot(w http.ResponseWriter, r *http.Request) {
 	who, query := identity(r.Context()), r.URL.Query()
-	s, err := g.opts.Executor.ImportSnapshot(r.Context(), who.Project, r.Body, faas.ImportOptions{
+	s, err := g.opts.Executor.ImportSnapshot(r.Context(), who.Project, pacedBody(w, r), faas.ImportOptions{
 		Kind: faas.SnapshotKind(query.Get("kind")), Memory: who.Installation(), Name: query.Get("name"),
 	})
 	if err != nil {
