@@ -1105,6 +1105,8 @@ export interface Snapshot {
   labels: { [key: string]: string };
   /** Of them, those that hold memory and processes. */
   memory_bytes: number;
+  /** Under way between the tiers: archive or fetch, and how far. */
+  move?: SnapshotMove;
   /** Empty: it has none. */
   name: string;
   /** The snapshot that its source was made of or last saved as. */
@@ -1129,6 +1131,11 @@ export interface SnapshotChange {
   new_size_bytes: number;
   old_size_bytes: number;
   path: string;
+}
+
+export interface SnapshotCollected {
+  /** In the cold tier. */
+  freed_bytes: number;
 }
 
 export interface SnapshotDiff {
@@ -1180,10 +1187,21 @@ export interface SnapshotExecRequest {
   working_dir?: string;
 }
 
+export interface SnapshotKey {
+  /** For snapshots.trusted_keys of another installation. */
+  public_key: string;
+}
+
 export interface SnapshotList {
   /** Cursor of the next page; empty at the end. */
   next_cursor: string;
   snapshots: Snapshot[];
+}
+
+export interface SnapshotMove {
+  done_bytes: number;
+  phase: string;
+  total_bytes: number;
 }
 
 export interface SnapshotNode {
@@ -1207,6 +1225,8 @@ export interface SnapshotNode {
   labels: { [key: string]: string };
   /** Of them, those that hold memory and processes. */
   memory_bytes: number;
+  /** Under way between the tiers: archive or fetch, and how far. */
+  move?: SnapshotMove;
   /** Empty: it has none. */
   name: string;
   /** The snapshot that its source was made of or last saved as. */
@@ -1224,6 +1244,13 @@ export interface SnapshotNode {
   stored_bytes: number;
   /** Where its bytes are: hot, where restores take them from, or cold, from where they are brought back first. */
   tier: "hot" | "cold" | "hot+cold";
+}
+
+export interface SnapshotProblem {
+  detail: string;
+  path?: string;
+  snapshot_id: string;
+  tier: string;
 }
 
 export interface SnapshotRequest {
@@ -1263,6 +1290,16 @@ export interface SnapshotUpdate {
   /** In the place of those that it has; {} removes them. */
   labels?: { [key: string]: string };
   name?: string;
+}
+
+export interface SnapshotVerified {
+  /** Empty: every byte is what was saved. */
+  problems: SnapshotProblem[];
+}
+
+export interface SnapshotVerify {
+  /** Snapshots to verify, with the layers below them. Default: all of the project. */
+  ids?: string[];
 }
 
 export interface Ticket {

@@ -88,14 +88,20 @@ __all__ = [
     "ServerFrame",
     "Snapshot",
     "SnapshotChange",
+    "SnapshotCollected",
     "SnapshotDiff",
     "SnapshotExecOptions",
+    "SnapshotKey",
     "SnapshotList",
+    "SnapshotMove",
     "SnapshotNode",
+    "SnapshotProblem",
     "SnapshotOptions",
     "SnapshotSettingsOptions",
     "SnapshotTree",
     "SnapshotUpdateOptions",
+    "SnapshotVerified",
+    "SnapshotVerifyOptions",
     "Ticket",
     "Usage",
     "UsageRecord",
@@ -1368,6 +1374,8 @@ class Snapshot(Model):
     """The same as instance_id, for older clients."""
     instance_id: str | None = None
     """Its source."""
+    move: SnapshotMove | None = None
+    """Under way between the tiers: archive or fetch, and how far."""
     parent_id: str | None = None
     """The snapshot that its source was made of or last saved as."""
     pause_ms: float | None = None
@@ -1380,6 +1388,12 @@ class SnapshotChange(Model):
     new_size_bytes: int
     old_size_bytes: int
     path: str
+
+
+@dataclass(frozen=True, repr=False)
+class SnapshotCollected(Model):
+    freed_bytes: int
+    """In the cold tier."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -1431,10 +1445,23 @@ class SnapshotExecOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True, repr=False)
+class SnapshotKey(Model):
+    public_key: str
+    """For snapshots.trusted_keys of another installation."""
+
+
+@dataclass(frozen=True, repr=False)
 class SnapshotList(Model):
     next_cursor: str
     """Cursor of the next page; empty at the end."""
     snapshots: list[Snapshot]
+
+
+@dataclass(frozen=True, repr=False)
+class SnapshotMove(Model):
+    done_bytes: int
+    phase: str
+    total_bytes: int
 
 
 @dataclass(frozen=True, repr=False)
@@ -1472,10 +1499,20 @@ class SnapshotNode(Model):
     """The same as instance_id, for older clients."""
     instance_id: str | None = None
     """Its source."""
+    move: SnapshotMove | None = None
+    """Under way between the tiers: archive or fetch, and how far."""
     parent_id: str | None = None
     """The snapshot that its source was made of or last saved as."""
     pause_ms: float | None = None
     """In the answer to its making: how long its source stood still."""
+
+
+@dataclass(frozen=True, repr=False)
+class SnapshotProblem(Model):
+    detail: str
+    snapshot_id: str
+    tier: str
+    path: str | None = None
 
 
 class SnapshotOptions(TypedDict, total=False):
@@ -1516,6 +1553,17 @@ class SnapshotUpdateOptions(TypedDict, total=False):
     labels: Mapping[str, str]
     """In the place of those that it has; {} removes them."""
     name: str
+
+
+@dataclass(frozen=True, repr=False)
+class SnapshotVerified(Model):
+    problems: list[SnapshotProblem]
+    """Empty: every byte is what was saved."""
+
+
+class SnapshotVerifyOptions(TypedDict, total=False):
+    ids: Sequence[str]
+    """Snapshots to verify, with the layers below them. Default: all of the project."""
 
 
 @dataclass(frozen=True, repr=False)
