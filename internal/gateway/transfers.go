@@ -58,7 +58,7 @@ func (g *Gateway) verifySnapshots(ctx context.Context, _ *struct{}, body *api.Sn
 
 // streamSchema describes a body that is a stream.
 func streamSchema() map[string]*huma.MediaType {
-	return map[string]*huma.MediaType{api.SnapshotStream: {Schema: &huma.Schema{Type: "string", Format: "binary"}}}
+	return map[string]*huma.MediaType{api.SnapshotStream: {Schema: &huma.Schema{Type: "string", Format: "binary"}, Example: "faas snapshot 1\nH…"}}
 }
 
 func optionParam(name, doc string, enum ...any) *huma.Param {
