@@ -43,4 +43,9 @@ type ExecutorMetrics struct {
 	Running    int64 `json:"running"`
 	PoolHits   int64 `json:"pool_hits"`
 	ColdStarts int64 `json:"cold_starts"`
+	Queued     int64 `json:"queued" doc:"Executions that wait for their turn."`
+	Dying      int64 `json:"dying" doc:"Sandboxes that are being destroyed behind their answers."`
+
+	PoolHitRate float64 `json:"pool_hit_rate" doc:"Share of claims, 0 to 1, that found a warm sandbox."`
+	PoolMissMS  int64   `json:"pool_miss_ms" doc:"Time that the others took to have one made, in all."`
 }

@@ -131,6 +131,7 @@ type Executor struct {
 
 type counters struct {
 	requests, coldStarts, poolHits, lost   atomic.Int64
+	missTime                               atomic.Int64 // ns
 	restores, snapshots, cacheHits, misses atomic.Int64
 }
 
@@ -248,8 +249,9 @@ type Stats struct {
 	Queued     int64 // waiting to be admitted
 	Dying      int64 // sandboxes being destroyed behind the answer
 	PoolHits   int64
-	ColdStarts int64 // executions that found no warm sandbox
-	Lost       int64 // executions of dead processes, found at the start
+	ColdStarts int64         // executions that found no warm sandbox
+	MissTime   time.Duration // that those took to have one made, in all
+	Lost       int64         // executions of dead processes, found at the start
 	// DestroyFailed counts the sandboxes that could not be removed; the next
 	// start tries again.
 	DestroyFailed int64
@@ -268,7 +270,8 @@ func (e *Executor) Stats() Stats {
 	return Stats{
 		Requests: e.counters.requests.Load(), Running: running, Queued: queued, Dying: dying,
 		PoolHits: e.counters.poolHits.Load(), ColdStarts: e.counters.coldStarts.Load(),
-		Lost: e.counters.lost.Load(), DestroyFailed: e.reaper.failed.Load(), Pools: e.pool.Status(),
+		MissTime: time.Duration(e.counters.missTime.Load()),
+		Lost:     e.counters.lost.Load(), DestroyFailed: e.reaper.failed.Load(), Pools: e.pool.Status(),
 		Instances: int64(len(e.instances.all())), Snapshots: e.counters.snapshots.Load(), Restores: e.counters.restores.Load(),
 		CacheHits: e.counters.cacheHits.Load(), CacheMisses: e.counters.misses.Load(),
 	}

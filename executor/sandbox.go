@@ -49,7 +49,9 @@ func (e *Executor) obtain(ctx context.Context, x *execution, d driver.Driver) (*
 	if s, err = e.create(ctx, d, image, spec); err != nil {
 		return nil, err
 	}
-	e.pool.Missed(pool.Class{Runtime: d.Name(), Image: spec.Image, Resources: spec.Resources}, time.Since(begun))
+	took := time.Since(begun)
+	e.counters.missTime.Add(int64(took))
+	e.pool.Missed(pool.Class{Runtime: d.Name(), Image: spec.Image, Resources: spec.Resources}, took)
 	if err := configure(ctx, s, x); err != nil {
 		e.reaper.add(s, nil)
 		return nil, err

@@ -223,6 +223,13 @@ func executionsSince(accounts *meta.Accounts) func(context.Context, string, time
 func counters(engine *executor.Executor) func() *api.ExecutorMetrics {
 	return func() *api.ExecutorMetrics {
 		s := engine.Stats()
-		return &api.ExecutorMetrics{Requests: s.Requests, Running: s.Running, PoolHits: s.PoolHits, ColdStarts: s.ColdStarts}
+		m := &api.ExecutorMetrics{
+			Requests: s.Requests, Running: s.Running, Queued: s.Queued, Dying: s.Dying,
+			PoolHits: s.PoolHits, ColdStarts: s.ColdStarts, PoolMissMS: s.MissTime.Milliseconds(),
+		}
+		if all := s.PoolHits + s.ColdStarts; all > 0 {
+			m.PoolHitRate = float64(s.PoolHits) / float64(all)
+		}
+		return m
 	}
 }

@@ -40,6 +40,7 @@ type daemonOptions struct {
 	image   string       // default image of requests
 	runtime faas.Runtime // of the pool; empty: native
 	pool    int          // warm sandboxes of image; 0: none
+	refill  int          // sandboxes made at once; 0: the default
 }
 
 // prepareDaemon writes the configuration of a gateway; images may be imported
@@ -55,6 +56,9 @@ func prepareDaemon(o daemonOptions) (*daemon, error) {
 		return nil, err
 	}
 	config := fmt.Sprintf("[log]\nlevel = \"warn\"\n[execution]\nimage = %q\n", o.image)
+	if o.refill > 0 {
+		config += fmt.Sprintf("[pooling]\nrefill = %d\n", o.refill)
+	}
 	if o.pool > 0 {
 		config += fmt.Sprintf("[[pools]]\nruntime = %q\nimage = %q\nmin = %d\n", cmp.Or(o.runtime, faas.RuntimeNative), o.image, o.pool)
 	}

@@ -103,7 +103,12 @@ func coldShare(ctx context.Context, d *daemon, pool int) (float64, string, error
 
 // gateway starts a gateway whose default image is the common root file system.
 func (b *bench) gateway(ctx context.Context, name string, pool int) (*daemon, error) {
-	d, err := prepareDaemon(daemonOptions{program: b.program, dir: filepath.Join(b.dir, name), image: imageName, pool: pool})
+	return b.gatewayWith(ctx, daemonOptions{dir: name, pool: pool})
+}
+
+func (b *bench) gatewayWith(ctx context.Context, o daemonOptions) (*daemon, error) {
+	o.program, o.dir, o.image = b.program, filepath.Join(b.dir, o.dir), imageName
+	d, err := prepareDaemon(o)
 	if err != nil {
 		return nil, err
 	}
