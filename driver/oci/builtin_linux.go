@@ -3,7 +3,6 @@ package oci
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -215,17 +214,14 @@ func reap(p *os.Process) error {
 }
 
 func send(w io.Writer, cfg *launch.Config) error {
-	b, err := json.Marshal(cfg)
-	if err != nil {
-		return err
-	}
+	b := cfg.Encode()
 	if len(b) > launch.MaxConfig {
 		return fmt.Errorf("the configuration takes %d bytes, %d at most", len(b), launch.MaxConfig)
 	}
 	var message bytes.Buffer
 	message.WriteString(strconv.Itoa(len(b)) + "\n")
 	message.Write(b)
-	_, err = w.Write(message.Bytes())
+	_, err := w.Write(message.Bytes())
 	return err
 }
 

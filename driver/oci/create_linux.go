@@ -152,10 +152,10 @@ func (n *Native) build(ctx context.Context, s *sandbox, ids idMap, layers []stri
 		config: n.configure(s.record, root, ids), filter: n.filter, secret: s.secret,
 		placed: s.placed, confined: s.confine, connected: s.connect,
 	}
-	err = s.update(func(r *record) { r.Mounts, r.Agent = p.config.Mounts, n.agent.Digest })
-	if err != nil {
-		return err
-	}
+	// On disk with the process, by placed: before that nothing needs it.
+	s.mu.Lock()
+	s.record.Mounts, s.record.Agent = p.config.Mounts, n.agent.Digest
+	s.mu.Unlock()
 	if !spec.ReadOnly {
 		p.layer, err = n.newLayer(ctx, p.dir, spec.Resources.DiskMB, spec.Resources.MemoryMB, ids)
 		if err != nil {

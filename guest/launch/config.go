@@ -17,7 +17,7 @@ const Command = "launch"
 // The descriptors that Main expects. Further ones are named in the Config.
 const (
 	// ConfigFD is read: the length of the Config in decimal and a newline, the
-	// Config as JSON, and later one byte Go, once the host has put the process
+	// Config as Encode writes it, and later one byte Go, once the host has put the process
 	// into its control groups. When it ends before that, the host has died
 	// and so does the process.
 	ConfigFD = 3
@@ -37,29 +37,29 @@ const MaxConfig = 1 << 20
 // Config says what to build. All paths inside are absolute and are resolved
 // within the new root.
 type Config struct {
-	Hostname string `json:"hostname"`
-	Root     Root   `json:"root"`
+	Hostname string
+	Root     Root
 	// Mounts are made in order, below the new root.
-	Mounts []Mount `json:"mounts"`
+	Mounts []Mount
 	// Sysctls are written to /proc/sys, with dots for slashes.
-	Sysctls map[string]string `json:"sysctls,omitempty"`
-	Limits  []Limit           `json:"limits,omitempty"`
+	Sysctls map[string]string
+	Limits  []Limit
 	// CgroupNamespace hides the control groups above the sandbox's own. It is
 	// entered last: its root is where the process is at that moment.
-	CgroupNamespace bool `json:"cgroup_namespace,omitempty"`
+	CgroupNamespace bool
 	// Capabilities is the mask that the agent keeps, as effective, permitted
 	// and bounding set.
-	Capabilities uint64 `json:"capabilities"`
+	Capabilities uint64
 	// Filter is a seccomp program: struct sock_filter in the machine's own
 	// byte order. Empty: none.
-	Filter []byte `json:"filter,omitempty"`
+	Filter []byte
 	// Listen is the path of the unix socket that the agent serves. It is
 	// bound here, inside, and given to the agent as descriptor ListenFD.
-	Listen string `json:"listen"`
+	Listen string
 	// Files are written into the new root before the agent starts.
-	Files []File   `json:"files,omitempty"`
-	Args  []string `json:"args"` // Args[0] is the executable's path inside
-	Env   []string `json:"env,omitempty"`
+	Files []File
+	Args  []string // Args[0] is the executable's path inside
+	Env   []string
 }
 
 // ListenFD is the descriptor on which the agent finds its listening socket.
@@ -68,15 +68,15 @@ const ListenFD = 3
 // Dir is a directory of the host: a detached mount on a descriptor, or, when
 // FD is 0, a path that the process can reach by itself.
 type Dir struct {
-	FD   int    `json:"fd,omitempty"`
-	Path string `json:"path,omitempty"`
+	FD   int
+	Path string
 }
 
 // Root is the overlay that becomes the sandbox's root.
 type Root struct {
-	Lower []Dir `json:"lower"` // topmost first
+	Lower []Dir // topmost first
 	// Writable is where changes go; nil for a read-only root.
-	Writable *Writable `json:"writable,omitempty"`
+	Writable *Writable
 }
 
 // Writable is the layer that holds a sandbox's changes.
@@ -84,38 +84,38 @@ type Writable struct {
 	// FD is a detached mount that the host made, and UpperFD and WorkFD are
 	// its two directories, opened by path only. Without them a tmpfs with the
 	// options in Tmpfs is mounted.
-	FD      int    `json:"fd,omitempty"`
-	UpperFD int    `json:"upper_fd,omitempty"`
-	WorkFD  int    `json:"work_fd,omitempty"`
-	Tmpfs   string `json:"tmpfs,omitempty"`
+	FD      int
+	UpperFD int
+	WorkFD  int
+	Tmpfs   string
 	// Dir is used when FD is 0 and Tmpfs empty: a directory of the host with
 	// the entries upper and work.
-	Dir string `json:"dir,omitempty"`
+	Dir string
 	// Keep is where the layer's mount stays visible inside, for the host to
 	// reach it through /proc/PID/root; empty: nowhere.
-	Keep string `json:"keep,omitempty"`
+	Keep string
 }
 
 // Mount is one mount below the new root.
 type Mount struct {
-	Target string `json:"target"`
-	Type   string `json:"type"` // "bind" for From, or a file system type
-	From   Dir    `json:"from,omitzero"`
-	Lower  []Dir  `json:"lower,omitempty"` // of a read-only overlay, topmost first
-	Flags  uint64 `json:"flags,omitempty"` // MS_*
-	Data   string `json:"data,omitempty"`
+	Target string
+	Type   string // "bind" for From, or a file system type
+	From   Dir
+	Lower  []Dir  // of a read-only overlay, topmost first
+	Flags  uint64 // MS_*
+	Data   string
 }
 
 // Limit is one resource limit, by the kernel's number of it.
 type Limit struct {
-	Resource int    `json:"resource"`
-	Soft     uint64 `json:"soft"`
-	Hard     uint64 `json:"hard"`
+	Resource int
+	Soft     uint64
+	Hard     uint64
 }
 
 // File is a small file to write.
 type File struct {
-	Path    string `json:"path"`
-	Content []byte `json:"content"`
-	Mode    uint32 `json:"mode"`
+	Path    string
+	Content []byte
+	Mode    uint32
 }

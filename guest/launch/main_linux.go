@@ -2,7 +2,6 @@ package launch
 
 import (
 	"bufio"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -60,8 +59,7 @@ func readConfig(in *bufio.Reader) (*Config, error) {
 	if _, err := io.ReadFull(in, b); err != nil {
 		return nil, err
 	}
-	cfg := new(Config)
-	return cfg, json.Unmarshal(b, cfg)
+	return Decode(b)
 }
 
 // become gives up every privilege that the agent does not need and executes

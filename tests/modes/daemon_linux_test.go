@@ -35,8 +35,9 @@ type daemon struct {
 	ended   chan struct{}
 }
 
-// startDaemon builds the program and starts it; it is ended with the test.
-func startDaemon(t *testing.T) *daemon {
+// startDaemon builds the program and starts it, with more lines of configuration
+// when they are given; it is ended with the test.
+func startDaemon(t *testing.T, config string) *daemon {
 	t.Helper()
 	// A short path: sockets lie below it.
 	dir, err := os.MkdirTemp("", "modes")
@@ -63,7 +64,7 @@ func startDaemon(t *testing.T) *daemon {
 	d.address = listener.Addr().String()
 	listener.Close()
 	file := filepath.Join(dir, "faas.toml")
-	if err := os.WriteFile(file, []byte("[log]\nlevel = \"warn\"\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("[log]\nlevel = \"warn\"\n"+config), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	d.env = append(os.Environ(),

@@ -18,7 +18,7 @@ func TestModes(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIP modes all: starts the program and sandboxes of every runtime")
 	}
-	d := startDaemon(t)
+	d := startDaemon(t, "")
 	for _, runtime := range faas.Runtimes() {
 		t.Run(string(runtime), func(t *testing.T) {
 			if here, why := d.can(t, runtime, faas.FeatureExec); !here {
