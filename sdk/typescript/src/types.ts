@@ -266,7 +266,15 @@ export interface ExecutionList {
 
 export interface ExecutorMetrics {
   cold_starts: number;
+  /** Sandboxes that are being destroyed behind their answers. */
+  dying: number;
+  /** Share of claims, 0 to 1, that found a warm sandbox. */
+  pool_hit_rate: number;
   pool_hits: number;
+  /** Time that the others took to have one made, in all. */
+  pool_miss_ms: number;
+  /** Executions that wait for their turn. */
+  queued: number;
   requests: number;
   running: number;
 }

@@ -437,7 +437,15 @@ class ExecutionList(Model):
 @dataclass(frozen=True, repr=False)
 class ExecutorMetrics(Model):
     cold_starts: int
+    dying: int
+    """Sandboxes that are being destroyed behind their answers."""
+    pool_hit_rate: float
+    """Share of claims, 0 to 1, that found a warm sandbox."""
     pool_hits: int
+    pool_miss_ms: int
+    """Time that the others took to have one made, in all."""
+    queued: int
+    """Executions that wait for their turn."""
     requests: int
     running: int
 
