@@ -115,7 +115,11 @@ func residentMiB(pid int) (float64, error) {
 // each in part.
 func pssMiB(pid int) (float64, error) {
 	file := filepath.Join("/proc", strconv.Itoa(pid), "smaps_rollup")
-	kb, err := strconv.ParseFloat(strings.TrimSuffix(field(file, "Pss"), " kB"), 64)
+	text := field(file, "Pss")
+	if text == "" {
+		return 0, nil // it has just ended
+	}
+	kb, err := strconv.ParseFloat(strings.TrimSuffix(text, " kB"), 64)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", file, err)
 	}
