@@ -111,7 +111,7 @@ func (b *bench) openGVisor(ctx context.Context) (*oci.GVisor, error) {
 
 func (b *bench) snapshotsOf(ctx context.Context, k kind, w workload) (figures []Figure, err error) {
 	name := string(k.Name()) + "-" + w.id
-	s, err := newSubject(ctx, k, filepath.Join(b.dir, name), w.script)
+	s, err := newSubject(ctx, k.saver, filepath.Join(b.dir, name), w.script)
 	if err != nil {
 		return nil, err
 	}

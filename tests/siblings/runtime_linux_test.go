@@ -119,6 +119,8 @@ type world struct {
 	t       *testing.T
 	caps    faas.Capabilities
 	secrets *secrets
+	dir     string
+	driver  driver.Driver
 	made    []string // instances
 }
 
@@ -141,23 +143,10 @@ func open(t *testing.T, name faas.Runtime) *world {
 			t.Error(err)
 		}
 	})
-	w := &world{t: t, secrets: &secrets{of: map[string]string{}}}
-	i := slices.IndexFunc(runtimes, func(r struct {
-		name faas.Runtime
-		open func(t *testing.T, dir string, secrets *secrets) (driver.Driver, error)
-	}) bool {
-		return r.name == name
-	})
-	d, err := runtimes[i].open(t, dir, w.secrets)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.Executor, err = executor.New(t.Context(), executor.Options{DataDir: filepath.Join(dir, "data"), Drivers: []driver.Driver{d}})
-	if err != nil {
-		t.Fatal(errors.Join(err, d.Close()))
-	}
+	w := &world{t: t, dir: dir, secrets: &secrets{of: map[string]string{}}}
+	w.start(name)
 	t.Cleanup(func() {
-		if purger, ok := d.(interface{ Purge(context.Context) error }); ok {
+		if purger, ok := w.driver.(interface{ Purge(context.Context) error }); ok {
 			defer purger.Purge(context.Background()) //nolint:errcheck // where there is no engine there is nothing
 		}
 		w.deleteAll()
@@ -173,4 +162,34 @@ func open(t *testing.T, name faas.Runtime) *world {
 		t.Skipf("SKIP %s siblings: %s", name, fs.Reason)
 	}
 	return w
+}
+
+// start starts the executor on the world's directory.
+func (w *world) start(name faas.Runtime) {
+	w.t.Helper()
+	for _, r := range runtimes {
+		if r.name != name {
+			continue
+		}
+		var err error
+		if w.driver, err = r.open(w.t, w.dir, w.secrets); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	var err error
+	w.Executor, err = executor.New(w.t.Context(), executor.Options{DataDir: filepath.Join(w.dir, "data"), Drivers: []driver.Driver{w.driver}})
+	if err != nil {
+		w.t.Fatal(errors.Join(err, w.driver.Close()))
+	}
+}
+
+// restart ends the executor and starts another, as a daemon that is started
+// again does.
+func (w *world) restart() {
+	w.t.Helper()
+	name := w.driver.Name()
+	if err := w.Close(context.Background()); err != nil {
+		w.t.Fatal(err)
+	}
+	w.start(name)
 }

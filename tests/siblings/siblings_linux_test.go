@@ -128,8 +128,8 @@ func (w *world) generators(id string) []string {
 	return have
 }
 
-// start starts the programs and waits until each has drawn once.
-func (w *world) start(id string, suffixes []string) {
+// begin starts the programs and waits until each has drawn once.
+func (w *world) begin(id string, suffixes []string) {
 	w.t.Helper()
 	var script strings.Builder
 	for _, l := range languages {
@@ -198,7 +198,7 @@ func compare(t *testing.T, w *world) {
 	w.put(source.ID, "/etc/faas/on-restore.d/10-look", []byte(hook), 0o755)
 	full := w.caps.Has(faas.FeatureSnapshotFull)
 	if full {
-		w.start(source.ID, suffixes)
+		w.begin(source.ID, suffixes)
 	}
 	snap, err := w.Snapshot(t.Context(), "", source.ID, faas.SnapshotRequest{})
 	if err != nil {
@@ -251,7 +251,7 @@ func compare(t *testing.T, w *world) {
 // sibling looks at one copy.
 func (w *world) sibling(x *faas.Instance, i int, suffixes []string, connected, full bool, seen *values) {
 	if !full { // nothing runs in it yet
-		w.start(x.ID, suffixes)
+		w.begin(x.ID, suffixes)
 	}
 	before := time.Now()
 	drawn := w.drawn(x.ID, suffixes)
