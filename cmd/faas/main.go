@@ -35,6 +35,9 @@ type commands struct {
 	SSH        sshCommand        `cmd:"" name:"ssh" help:"Log in to an instance, or run a command in it, by SSH."`
 	SSHConfig  sshConfigCommand  `cmd:"" name:"ssh-config" help:"Print a block for ssh_config, with a key and known hosts that work."`
 	SSHKey     sshKeyCommand     `cmd:"" name:"ssh-key" help:"Manage the keys that log in to instances."`
+	Key        keyCommand        `cmd:"" help:"Manage API keys of a server."`
+	Audit      auditCommand      `cmd:"" help:"Show who changed what on a server."`
+	Usage      usageCommand      `cmd:"" help:"Show what API keys used on a server."`
 	Settings   configCommand     `cmd:"" name:"config" help:"Show the configuration."`
 	Completion completionCommand `cmd:"" help:"Print the completion script of a shell."`
 	Version    versionCommand    `cmd:"" help:"Print the version."`

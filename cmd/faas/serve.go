@@ -15,6 +15,7 @@ import (
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/api"
 	"github.com/faas-platform/faas/executor"
+	"github.com/faas-platform/faas/image"
 	"github.com/faas-platform/faas/internal/audit"
 	"github.com/faas-platform/faas/internal/auth"
 	"github.com/faas-platform/faas/internal/config"
@@ -112,7 +113,12 @@ func serve(cfg *config.Loaded) error {
 // serveWith serves until a signal or an error of the listener, then drains.
 func serveWith(cfg *config.Loaded, log *slog.Logger, listener net.Listener, engine *executor.Executor, accounts *meta.Accounts, authenticator *auth.Authenticator, front *sshFront, signals <-chan os.Signal) error {
 	meter := usage.NewMeter(accounts, holdings(engine), log)
+	images, err := openImages(cfg, log)
+	if err != nil {
+		log.Warn("the image store cannot be opened", "error", err)
+	}
 	gate, err := gateway.New(gateway.Options{
+		Images: imageStore(images), ImageNames: accounts,
 		Executor: engine, Auth: authenticator, Audit: front.events, SSH: front.about, Version: version, Logger: log,
 		Usage: meter, Answers: accounts, Quota: quota.New(executionsSince(accounts)), Resources: executorOptions(cfg).Default.Resources,
 		AllowedHosts: cfg.Server.AllowedHosts, AllowedOrigins: cfg.Server.AllowedOrigins,
@@ -195,6 +201,14 @@ func authentication(cfg *config.Loaded, log *slog.Logger, accounts *meta.Account
 		log.Info("the key in the key file is an admin of this server", "file", cfg.API.KeyFile)
 	}
 	return auth.New(accounts), nil
+}
+
+// imageStore keeps a store that is missing from looking like one.
+func imageStore(images *image.Store) gateway.ImageStore {
+	if images == nil {
+		return nil
+	}
+	return images
 }
 
 // holdings are the memory limits of the instances that have a sandbox.

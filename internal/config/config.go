@@ -52,6 +52,8 @@ type Server struct {
 	AllowedHosts   []string `toml:"allowed_hosts" help:"names in Host headers that are accepted besides localhost and IP addresses; * accepts all"`
 	AllowedOrigins []string `toml:"allowed_origins" help:"origins of web pages that may use the API"`
 	MaxBodyMB      int64    `toml:"max_body_mb" help:"largest request body, in MiB"`
+	TLSCert        string   `toml:"tls_cert" help:"file with the certificate chain; with tls_key the API is served over TLS; read again when it changes"`
+	TLSKey         string   `toml:"tls_key" help:"file with the certificate's private key"`
 	DrainTimeout   Duration `toml:"drain_timeout" help:"how long running requests may take to end at a shutdown"`
 }
 
@@ -225,6 +227,7 @@ func (c *Config) Validate() error {
 		{"server.listen", validListen(c.Server.Listen), "must be HOST:PORT"},
 		{"server.max_body_mb", c.Server.MaxBodyMB >= 1 && c.Server.MaxBodyMB <= 4096, "must be 1 to 4096"},
 		{"server.drain_timeout", c.Server.DrainTimeout >= 0, "must not be negative"},
+		{"server.tls_key", (c.Server.TLSCert == "") == (c.Server.TLSKey == ""), "tls_cert and tls_key belong together"},
 		{"api.url", c.API.URL == "" || validURL(c.API.URL), "must be an http or https URL"},
 		{"log.level", slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level), "must be debug, info, warn or error"},
 		{"log.format", slices.Contains([]string{"text", "json"}, c.Log.Format), "must be text or json"},

@@ -213,6 +213,12 @@ func sameOrigin(origin string, r *http.Request) bool {
 	return err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
 }
 
+// endless says whether a request's body is passed on as it comes, so that its
+// size is none of the server's business.
+func endless(r *http.Request) bool {
+	return r.Method == http.MethodPost && (r.URL.Path == api.PathImageImport || r.URL.Path == api.PathSnapshotImport)
+}
+
 // limit bounds what a request may bring.
 func (g *Gateway) limit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -220,8 +226,8 @@ func (g *Gateway) limit(next http.Handler) http.Handler {
 			g.fail(w, r, faas.Errorf(faas.KindPayloadTooLarge, "path and query are larger than %d bytes", maxQueryBytes))
 			return
 		}
-		if r.Method == http.MethodPost && r.URL.Path == api.PathSnapshotImport {
-			next.ServeHTTP(w, r) // a stream, bounded where it is read
+		if endless(r) {
+			next.ServeHTTP(w, r)
 			return
 		}
 		if r.ContentLength > g.opts.MaxBodyBytes {

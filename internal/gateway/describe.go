@@ -42,6 +42,7 @@ func (g *Gateway) humaConfig() huma.Config {
 				{Name: "instances", Description: "Sandboxes that live until told otherwise"},
 				{Name: "snapshots", Description: "Saved states, and what starts from them"},
 				{Name: "branches", Description: "Named heads in the tree of snapshots"},
+				{Name: "images", Description: "What sandboxes are made of"},
 				{Name: "api-keys", Description: "Who may use the server"},
 				{Name: "audit", Description: "Who changed what"},
 				{Name: "usage", Description: "What keys used"},

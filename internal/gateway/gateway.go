@@ -50,8 +50,11 @@ type Options struct {
 	Usage    *usage.Meter        // nil: nothing is metered
 	Answers  idempotency.Store   // nil: Idempotency-Key does nothing
 	SSH      *SSH                // nil: no routes about SSH answer
-	Version  string              // of the program, for /health
-	Logger   *slog.Logger        // nil: discard
+	Images   ImageStore          // nil: there are none
+	// ImageNames says which project uses which image; nil: all use all.
+	ImageNames ImageNames
+	Version    string       // of the program, for /health
+	Logger     *slog.Logger // nil: discard
 	// AllowedHosts are names that a Host header may carry besides localhost,
 	// its subdomains and IP addresses; "*" accepts every name.
 	AllowedHosts []string
@@ -104,7 +107,7 @@ func New(opts Options) (*Gateway, error) {
 		opts.MaxBodyBytes = defaultMaxBody
 	}
 	g := &Gateway{opts: opts, log: opts.Logger, mux: http.NewServeMux(), tickets: ticket.New(), started: time.Now()}
-	g.opts.Executor = &metered{Executor: opts.Executor, quota: opts.Quota, usage: opts.Usage, defaults: opts.Resources}
+	g.opts.Executor = &metered{Executor: opts.Executor, quota: opts.Quota, usage: opts.Usage, defaults: opts.Resources, names: opts.ImageNames}
 	if opts.Answers != nil {
 		g.answers = idempotency.New(opts.Answers)
 	}

@@ -10,17 +10,23 @@ import (
 )
 
 // metered is an Executor that holds the caller to the quota of their key and
-// meters what is used. The caller is the context's; without one, such as in
+// to the images of their project, and meters what is used. The caller is the context's; without one, such as in
 // the platform's own work, nothing is counted.
 type metered struct {
 	Executor
 	quota    *quota.Ledger
 	usage    *usage.Meter
 	defaults faas.Resources
+	names    ImageNames
 }
 
 // Execute runs a command within the caller's quota.
 func (m *metered) Execute(ctx context.Context, req faas.Request) (*faas.Result, error) {
+	image, err := visibleImage(ctx, m.names, identity(ctx).Project, req.Image)
+	if err != nil {
+		return nil, err
+	}
+	req.Image = image
 	req.KeyID = identity(ctx).KeyID
 	need := m.needOf(req)
 	leave, err := m.quota.Enter(ctx, identity(ctx), need, m.held(ctx))
@@ -39,7 +45,11 @@ func (m *metered) Execute(ctx context.Context, req faas.Request) (*faas.Result, 
 func (m *metered) ExecuteFork(ctx context.Context, project, from string, requests []faas.Request) ([]faas.ForkedExecution, error) {
 	var all quota.Need
 	for i := range requests {
-		requests[i].KeyID = identity(ctx).KeyID
+		image, err := visibleImage(ctx, m.names, project, requests[i].Image)
+		if err != nil {
+			return nil, err
+		}
+		requests[i].Image, requests[i].KeyID = image, identity(ctx).KeyID
 		all = all.Plus(m.needOf(requests[i]))
 	}
 	leave, err := m.quota.Enter(ctx, identity(ctx), all, m.held(ctx))
@@ -59,6 +69,11 @@ func (m *metered) ExecuteFork(ctx context.Context, project, from string, request
 // CreateInstance makes an instance within the caller's quota. What it takes is
 // counted with the key's instances from then on.
 func (m *metered) CreateInstance(ctx context.Context, req faas.InstanceRequest) (*faas.Instance, error) {
+	image, err := visibleImage(ctx, m.names, identity(ctx).Project, req.Image)
+	if err != nil {
+		return nil, err
+	}
+	req.Image = image
 	req.KeyID = identity(ctx).KeyID
 	leave, err := m.quota.Enter(ctx, identity(ctx), m.need(req.Resources), m.held(ctx))
 	if err != nil {
@@ -106,6 +121,10 @@ func (m *metered) Snapshot(ctx context.Context, project, instanceID string, req 
 
 // SnapshotImage saves an image's first state and meters what that takes.
 func (m *metered) SnapshotImage(ctx context.Context, project, image string, runtime faas.Runtime, req faas.SnapshotRequest) (*faas.Snapshot, error) {
+	image, err := visibleImage(ctx, m.names, identity(ctx).Project, image)
+	if err != nil {
+		return nil, err
+	}
 	s, err := m.Executor.SnapshotImage(ctx, project, image, runtime, req)
 	m.saved(ctx, s)
 	return s, err

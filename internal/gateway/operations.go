@@ -106,6 +106,7 @@ func handleRaw(g *Gateway, op huma.Operation, run http.HandlerFunc) {
 var areas = []func(*Gateway){
 	(*Gateway).registerExecute,
 	(*Gateway).registerExecutions,
+	(*Gateway).registerImages,
 	(*Gateway).registerKeys,
 	(*Gateway).registerAccounts,
 	(*Gateway).registerTickets,
