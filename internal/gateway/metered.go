@@ -192,3 +192,13 @@ func (m *metered) ran(ctx context.Context, result *faas.Result, need quota.Need)
 	who := identity(ctx)
 	m.usage.Add(who.Project, who.KeyID, used)
 }
+
+// Prewarm has sandboxes made ahead, of images that the project may use.
+func (m *metered) Prewarm(ctx context.Context, req faas.PoolRequest, count int) (*faas.Pool, error) {
+	image, err := visibleImage(ctx, m.names, identity(ctx).Project, req.Image)
+	if err != nil {
+		return nil, err
+	}
+	req.Image = image
+	return m.Executor.Prewarm(ctx, req, count)
+}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"net/http"
+	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -30,8 +31,11 @@ func (g *Gateway) registerPools() {
 		OperationID: "list-pools", Method: http.MethodGet, Path: api.PathPools, Tags: []string{"pools"},
 		Summary: "List the pools of warm sandboxes, with their sizes and why",
 		Errors:  []int{http.StatusUnauthorized},
-	}, api.PoolList{Pools: []api.Pool{api.NewPool(examplePool)}}, func(context.Context, *struct{}) (api.PoolList, error) {
-		return poolList(g.opts.Executor.Pools()), nil
+	}, api.PoolList{Pools: []api.Pool{api.NewPool(examplePool)}}, func(ctx context.Context, _ *struct{}) (api.PoolList, error) {
+		return poolList(slices.DeleteFunc(g.opts.Executor.Pools(), func(p faas.Pool) bool {
+			_, err := visibleImage(ctx, g.opts.ImageNames, identity(ctx).Project, p.Image)
+			return err != nil // another project's image is not shown
+		})), nil
 	})
 	handleBody(g, huma.Operation{
 		OperationID: "set-pool", Method: http.MethodPut, Path: api.PathPools, Tags: []string{"pools"},

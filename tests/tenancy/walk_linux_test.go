@@ -25,6 +25,7 @@ import (
 	"github.com/faas-platform/faas/internal/gateway"
 	"github.com/faas-platform/faas/internal/meta"
 	"github.com/faas-platform/faas/internal/quota"
+	"github.com/faas-platform/faas/internal/sshkey"
 	"github.com/faas-platform/faas/internal/usage"
 )
 
@@ -63,7 +64,7 @@ func start(t *testing.T) *server {
 	meter := usage.NewMeter(accounts, nil, nil)
 	opts := gateway.Options{
 		Executor: engine, Auth: auth.New(accounts), Audit: audit.New(accounts, nil), Quota: quota.New(nil), Usage: meter,
-		Answers: accounts, ImageNames: accounts, Version: "test",
+		Answers: accounts, ImageNames: accounts, SSH: sshKeys(t, dir, accounts), Version: "test",
 	}
 	gate, err := gateway.New(opts)
 	if err != nil {
@@ -85,6 +86,20 @@ func start(t *testing.T) *server {
 		}
 	})
 	return s
+}
+
+// sshKeys are the keys that log in to instances.
+func sshKeys(t *testing.T, dir string, accounts *meta.Accounts) *gateway.SSH {
+	t.Helper()
+	authority, err := sshkey.OpenAuthority(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hostKeys, err := sshkey.OpenHostKeys(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &gateway.SSH{Keys: sshkey.NewService(accounts, authority), HostKeys: hostKeys, UserCA: sshkey.Line(authority.PublicKey(), "test")}
 }
 
 // call sends a request with a project's key.
@@ -156,6 +171,10 @@ var placed = []struct{ prefix, kind string }{
 	{"/api/v1/executions/", "execution"}, {"/api/v1/logs/", "execution"}, {"/api/v1/api-keys/", "key"}, {"/api/v1/ssh-keys/", "ssh-key"},
 	{"/api/v1/ports/", "port"},
 }
+
+// installations are what belongs to no project: only admins of the installation
+// may touch them, which the stranger is not.
+var installations = []string{"/api/v1/pools/"}
 
 var pathParam = regexp.MustCompile(`\{(\w+)(\.\.\.)?\}`)
 
@@ -235,6 +254,12 @@ func (s *server) walk(t *testing.T, own map[string]string, method, path string, 
 		suffix = "?" + strings.Join(query, "&")
 	}
 	headers := headersFor(path, op)
+	if slices.ContainsFunc(installations, func(prefix string) bool { return strings.HasPrefix(path, prefix) }) {
+		if status, content := s.call(t, "stranger", method, pathParam.ReplaceAllString(path, "x"), exampleOf(op)); status != http.StatusForbidden {
+			t.Errorf("%s %s: %d %.300s", method, path, status, content)
+		}
+		return true
+	}
 	if strings.Contains(path, "{") {
 		filled, known := fill(path, own)
 		if !known {
