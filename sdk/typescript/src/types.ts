@@ -423,6 +423,24 @@ export interface Hook {
   path: string;
 }
 
+export interface Image {
+  added_at: string;
+  digest: string;
+  /** Sandboxes and snapshots that hold it. */
+  in_use: number;
+  layers: number;
+  /** References under which the project uses it. */
+  names: string[];
+  platform: string;
+  /** Unpacked; layers that images share are stored once. */
+  size_bytes: number;
+  source: "pull" | "import" | "host";
+}
+
+export interface ImageList {
+  images: Image[];
+}
+
 export interface Instance {
   /** It is paused or stopped because it was idle: the next command or connection wakes it. */
   asleep?: boolean;
@@ -858,6 +876,27 @@ export interface ProcessList {
   processes: Process[];
 }
 
+export interface PullEvent {
+  /** Bytes. */
+  done?: number;
+  error?: Problem;
+  image?: Image;
+  /** resolve, wait, download DIGEST or unpack DIGEST. */
+  step?: string;
+  /** Bytes; absent: not known. */
+  total?: number;
+  type: "progress" | "image" | "error";
+}
+
+export interface PullImageRequest {
+  /** OCI reference. */
+  image: string;
+  /** os/arch[/variant]. Default: linux on the server's machine's. */
+  platform?: string;
+  /** When to ask the registry. Default: always. */
+  policy?: "missing" | "always" | "never";
+}
+
 export interface Quota {
   /** Requests that may come at once within the rate. 0: one second's. */
   burst?: number;
@@ -876,6 +915,12 @@ export interface Quota {
 export interface Removed {
   /** Ids of what was removed. */
   removed: string[];
+}
+
+export interface RemovedImage {
+  /** 0 while others need its layers. */
+  freed_bytes: number;
+  image: string;
 }
 
 export interface Reseeded {

@@ -41,6 +41,8 @@ __all__ = [
     "ForkedExecution",
     "Health",
     "Hook",
+    "Image",
+    "ImageList",
     "Instance",
     "InstanceFork",
     "InstanceForkOptions",
@@ -68,9 +70,12 @@ __all__ = [
     "Problem",
     "Process",
     "ProcessList",
+    "PullEvent",
+    "PullImageOptions",
     "Quota",
     "QuotaParam",
     "Removed",
+    "RemovedImage",
     "Reseeded",
     "Resources",
     "Result",
@@ -600,6 +605,26 @@ class Hook(Model):
 
 
 @dataclass(frozen=True, repr=False)
+class Image(Model):
+    added_at: datetime
+    digest: str
+    in_use: int
+    """Sandboxes and snapshots that hold it."""
+    layers: int
+    names: list[str]
+    """References under which the project uses it."""
+    platform: str
+    size_bytes: int
+    """Unpacked; layers that images share are stored once."""
+    source: Literal["pull", "import", "host"]
+
+
+@dataclass(frozen=True, repr=False)
+class ImageList(Model):
+    images: list[Image]
+
+
+@dataclass(frozen=True, repr=False)
 class Instance(Model):
     container_id: str
     """The same as id, for older clients."""
@@ -1088,6 +1113,26 @@ class ProcessList(Model):
 
 
 @dataclass(frozen=True, repr=False)
+class PullEvent(Model):
+    type: Literal["progress", "image", "error"]
+    done: int | None = None
+    """Bytes."""
+    error: Problem | None = None
+    image: Image | None = None
+    step: str | None = None
+    """resolve, wait, download DIGEST or unpack DIGEST."""
+    total: int | None = None
+    """Bytes; absent: not known."""
+
+
+class PullImageOptions(TypedDict, total=False):
+    platform: str
+    """os/arch[/variant]. Default: linux on the server's machine's."""
+    policy: Literal["missing", "always", "never"]
+    """When to ask the registry. Default: always."""
+
+
+@dataclass(frozen=True, repr=False)
 class Quota(Model):
     burst: int | None = None
     """Requests that may come at once within the rate. 0: one second's."""
@@ -1122,6 +1167,13 @@ class QuotaParam(TypedDict, total=False):
 class Removed(Model):
     removed: list[str]
     """Ids of what was removed."""
+
+
+@dataclass(frozen=True, repr=False)
+class RemovedImage(Model):
+    freed_bytes: int
+    """0 while others need its layers."""
+    image: str
 
 
 @dataclass(frozen=True, repr=False)
