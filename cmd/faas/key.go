@@ -32,10 +32,7 @@ func (r remoteFlags) client(line *commands) (*client.Client, error) {
 		return nil, err
 	}
 	if cfg.API.URL == "" {
-		cfg.API.URL = "http://" + cfg.Server.Listen
-		if cfg.Server.TLSCert != "" {
-			cfg.API.URL = "https://" + cfg.Server.Listen
-		}
+		cfg.API.URL = scheme(cfg) + "://" + cfg.Server.Listen
 	}
 	return server(cfg)
 }

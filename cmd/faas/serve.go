@@ -77,6 +77,9 @@ func serve(cfg *config.Loaded) error {
 		return err
 	}
 	defer listener.Close()
+	if listener, err = secure(cfg, listener, log); err != nil {
+		return err
+	}
 	if err := makeDataDir(cfg); err != nil {
 		return err
 	}
@@ -133,7 +136,7 @@ func serveWith(cfg *config.Loaded, log *slog.Logger, listener net.Listener, engi
 	gate.Probe()
 	stopCollecting := collectImages(cfg, log)
 	defer stopCollecting()
-	log.Info("serving", "address", "http://"+listener.Addr().String(), "version", version, "data", cfg.Data.Dir)
+	log.Info("serving", "address", scheme(cfg)+"://"+listener.Addr().String(), "version", version, "data", cfg.Data.Dir)
 	select {
 	case err = <-failed:
 		log.Error("the listener failed", "error", err)
@@ -246,4 +249,12 @@ func counters(engine *executor.Executor) func() *api.ExecutorMetrics {
 		}
 		return m
 	}
+}
+
+// scheme is how clients speak to the server.
+func scheme(cfg *config.Loaded) string {
+	if cfg.Server.TLSCert != "" {
+		return "https"
+	}
+	return "http"
 }
