@@ -32,6 +32,9 @@ type Pooling struct {
 // before any command runs, and room for one to begin.
 const warmMemoryMB = 24
 
+// resolvePatience is how long Prewarm waits for the image's name to be known.
+const resolvePatience = 2 * time.Second
+
 // poolsFile keeps, below DataDir, the pools that SetPool asked for.
 const poolsFile = "pools.json"
 
@@ -242,7 +245,10 @@ func (e *Executor) Prewarm(ctx context.Context, want faas.PoolRequest, count int
 	if err != nil {
 		return nil, err
 	}
-	if _, err := e.images.resolve(ctx, class.Runtime, class.Image); err != nil {
+	// An image that must be fetched first is fetched by the pool.
+	soon, cancel := context.WithTimeout(ctx, resolvePatience)
+	defer cancel()
+	if _, err := e.images.resolve(soon, class.Runtime, class.Image); err != nil && (soon.Err() == nil || ctx.Err() != nil) {
 		return nil, err
 	}
 	e.pool.Prewarm(class, count)

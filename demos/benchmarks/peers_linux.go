@@ -68,8 +68,9 @@ func bwrapRun(rootfs string, argv ...string) contender {
 	return command("bwrap", append(args, argv...)...)
 }
 
-// dockerImage names the imported root file system.
-const dockerImage = "faas-bench-busybox:latest"
+// dockerImage names the imported root file system: another for each run, since
+// runs beside each other share an engine.
+var dockerImage = fmt.Sprintf("faas-bench-busybox:%d", os.Getpid())
 
 // dockerReady imports the image into the engine that answers, if one does.
 func dockerReady(ctx context.Context, rootfsTar string) (cleanup func(), err error) {

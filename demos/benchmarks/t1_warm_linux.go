@@ -17,7 +17,7 @@ import (
 const (
 	warmRounds   = 60
 	warmPerRound = 10
-	warmPool     = 8
+	warmPool     = 16
 )
 
 // warmExecute takes T1: one request after the other against a warm pool.
