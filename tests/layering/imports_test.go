@@ -85,6 +85,14 @@ var rules = []rule{
 		why: "who a caller is, what they may and what they did is stated in the words of the domain; front doors and records build on it",
 	},
 	{
+		who: []string{"internal/sshd/..."}, never: []string{"net/http", "executor/...", "internal/gateway/...", "internal/meta/..."}, deep: true,
+		why: "the SSH server says itself what it needs of instances and keys",
+	},
+	{
+		who: []string{"internal/sshkey/..."}, only: []string{"", "internal/sshkey"}, deep: true,
+		why: "both front doors use the keys, which know neither, nor where they are kept",
+	},
+	{
 		who: []string{"client/..."}, only: []string{"", "api", "client/..."}, deep: true,
 		why: "the client lives in other people's programs and carries the domain, the wire format and nothing else",
 	},
