@@ -78,14 +78,20 @@ func inside(t *testing.T, s *sandbox, script string) string {
 // python starts a program in the background that says ready in a file.
 func python(t *testing.T, s *sandbox, code string) {
 	t.Helper()
+	pythonIn(t, s, "/tmp", code)
+}
+
+// pythonIn does so with everything in a directory of the sandbox.
+func pythonIn(t *testing.T, s *sandbox, dir, code string) {
+	t.Helper()
 	client := guest.NewClient(s.Dial, guest.Options{Secret: s.channelSecret()})
 	defer client.Close() //nolint:errcheck // connections only
-	_, err := client.WriteFile(t.Context(), "/tmp/program.py", strings.NewReader(code), guest.WriteOptions{})
+	_, err := client.WriteFile(t.Context(), dir+"/program.py", strings.NewReader(code), guest.WriteOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	exit, err := client.Run(t.Context(), guest.Command{Args: []string{"sh", "-c",
-		"setsid /usr/bin/python3 /tmp/program.py </dev/null >/tmp/log 2>&1 & while [ ! -e /tmp/ready ]; do sleep 0.02; done"}},
+		"setsid /usr/bin/python3 " + dir + "/program.py </dev/null >" + dir + "/log 2>&1 & while [ ! -e " + dir + "/ready ]; do sleep 0.02; done"}},
 		nil, io.Discard, io.Discard)
 	if err != nil || exit.Code != 0 {
 		t.Fatalf("start program: %v %v", exit, err)
@@ -243,6 +249,64 @@ time.sleep(1000)
 		const want = "refused 22\nkept True\nwritten True\nsparse True\nnot grown 12\nshrunk True\nlarge True\nchild True"
 		if rest != want {
 			t.Errorf("%s\nwant %s", rest, want)
+		}
+	}
+}
+
+// Trees of processes, threads, huge pages and a read-only root share memory
+// like a plain program's, and each process keeps its own content.
+func TestSharedMemoryOfATree(t *testing.T) {
+	n := newNative(t, "")
+	needCRIU(t, n)
+	spec := testSpec()
+	spec.ReadOnly, spec.Resources.MemoryMB = true, 256
+	source := create(t, n, spec)
+	pythonIn(t, source, "/dev/shm", `
+import mmap, os, threading, time
+size = 8 << 20
+def region(mark, huge):
+    m = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if huge: m.madvise(mmap.MADV_HUGEPAGE)
+    m[:] = mark * size
+    return m
+common = region(b'c', True)
+os.mkdir('/dev/shm/told')
+def tell(name, mine, mark):
+    while not os.path.exists('/dev/shm/go'): time.sleep(0.02)
+    ok = common[:] == b'c' * size and mine[:] == mark * size
+    mine[0:4] = b'next'
+    open('/dev/shm/told/' + name, 'w').write(str(ok and mine[0:8] == b'next' + mark * 4))
+for i in range(2):
+    if os.fork() == 0:
+        mine = region(str(i).encode(), i == 0)
+        if i == 0 and os.fork() == 0:
+            tell('grandchild', region(b'g', False), b'g'); os._exit(0)
+        open('/dev/shm/child%d' % i, 'w').close()
+        tell('child%d' % i, mine, str(i).encode())
+        time.sleep(1000)
+for i in range(3):
+    mark = 'xyz'[i].encode()
+    threading.Thread(target=tell, args=('thread%d' % i, region(mark, False), mark)).start()
+while not (os.path.exists('/dev/shm/child0') and os.path.exists('/dev/shm/child1')): time.sleep(0.02)
+open('/dev/shm/ready', 'w').close()
+time.sleep(1000)
+`)
+	state := saveAll(t, source)
+	for round := range 2 { // of the source, and of a copy of it
+		c := restoreAll(t, n, state, spec)
+		if t.Failed() {
+			return
+		}
+		if round == 0 {
+			state = saveAll(t, c, state.Layers...)
+		}
+		got := inside(t, c, "grep -l "+memoryDir+"/ /proc/[0-9]*/maps 2>/dev/null | wc -l; touch /dev/shm/go; while [ $(ls /dev/shm/told | wc -l) -lt 6 ]; do sleep 0.02; done; sleep 0.1; cat /dev/shm/told/*")
+		shared, rest, _ := strings.Cut(got, "\n")
+		if shared != "4" {
+			t.Errorf("%s processes share memory, want all four", shared)
+		}
+		if rest != strings.Repeat("True", 6) {
+			t.Errorf("the programs say %s", rest)
 		}
 	}
 }
