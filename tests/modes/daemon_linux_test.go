@@ -49,6 +49,10 @@ func startDaemon(t *testing.T, config string) *daemon {
 			t.Error(err)
 		}
 	})
+	// What some runtimes start is nobody here and must pass through.
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
 	d := &daemon{t: t, dir: dir, program: filepath.Join(dir, "faas")}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
