@@ -93,7 +93,8 @@ func (c *Client) sendUntilDone(ctx context.Context, r request) (*http.Response, 
 		}
 	}
 	once := ""
-	if r.method == http.MethodPost { // done once, however often it comes
+	// Done once, however often it comes; the server keeps JSON answers only.
+	if r.method == http.MethodPost && (r.accept == "" || r.accept == "application/json") {
 		once = firstOf(c.once, rand.Text())
 	}
 	safe := r.content == nil && (once != "" || r.method != http.MethodPost && r.method != http.MethodPatch)

@@ -92,7 +92,7 @@ export class ExecutionStream implements AsyncIterable<ExecutionEvent>, AsyncDisp
     private readonly body: ExecuteRequest,
     options: RequestOptions = {},
   ) {
-    this.#events = this.#read({ method: "POST", path, body, accept: "text/event-stream", creates: true }, options);
+    this.#events = this.#read({ method: "POST", path, body, accept: "text/event-stream" }, options);
   }
 
   async *#read(call: Call, options: RequestOptions): AsyncGenerator<ExecutionEvent, void> {
@@ -141,7 +141,7 @@ export async function executeTo(
   to: Sink,
   options: RequestOptions = {},
 ): Promise<ExecuteResponse> {
-  const call: Call = { method: "POST", path, body, accept: "application/octet-stream", creates: true };
+  const call: Call = { method: "POST", path, body, accept: "application/octet-stream" };
   const response = await transport.stream(call, options);
   const writer = typeof to === "function" ? undefined : to.getWriter();
   try {

@@ -83,7 +83,7 @@ class AsyncExecutionStream:
     def __init__(self, transport: AsyncTransport, body: Mapping[str, Any], path: str) -> None:
         self._transport = transport
         self._mode = body.get("mode")
-        self._events = self._read(Call("POST", path, body=body, accept="text/event-stream", creates=True))
+        self._events = self._read(Call("POST", path, body=body, accept="text/event-stream"))
         self.id = ""
         self.result: ExecuteResponse | None = None
 
@@ -131,7 +131,7 @@ class AsyncExecutionStream:
 
 async def execute_to(transport: AsyncTransport, body: Mapping[str, Any], to: Writer, path: str) -> ExecuteResponse:
     """Copy raw output, then ask how it ended: trailers are out of httpx's reach."""
-    call = Call("POST", path, body=body, accept="application/octet-stream", creates=True)
+    call = Call("POST", path, body=body, accept="application/octet-stream")
     async with transport.stream(call) as response:
         execution_id = response.headers.get("Faas-Execution-Id", "")
         async for piece in transport.lines(response):

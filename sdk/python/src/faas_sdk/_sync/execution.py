@@ -84,7 +84,7 @@ class ExecutionStream:
     def __init__(self, transport: Transport, body: Mapping[str, Any], path: str) -> None:
         self._transport = transport
         self._mode = body.get("mode")
-        self._events = self._read(Call("POST", path, body=body, accept="text/event-stream", creates=True))
+        self._events = self._read(Call("POST", path, body=body, accept="text/event-stream"))
         self.id = ""
         self.result: ExecuteResponse | None = None
 
@@ -132,7 +132,7 @@ class ExecutionStream:
 
 def execute_to(transport: Transport, body: Mapping[str, Any], to: Writer, path: str) -> ExecuteResponse:
     """Copy raw output, then ask how it ended: trailers are out of httpx's reach."""
-    call = Call("POST", path, body=body, accept="application/octet-stream", creates=True)
+    call = Call("POST", path, body=body, accept="application/octet-stream")
     with transport.stream(call) as response:
         execution_id = response.headers.get("Faas-Execution-Id", "")
         for piece in transport.lines(response):
