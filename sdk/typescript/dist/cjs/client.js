@@ -7,6 +7,7 @@ const execution_js_1 = require("./execution.js");
 const executions_js_1 = require("./executions.js");
 const instances_js_1 = require("./instances.js");
 const keys_js_1 = require("./keys.js");
+const pools_js_1 = require("./pools.js");
 const snapshots_js_1 = require("./snapshots.js");
 const stats_js_1 = require("./stats.js");
 const transport_js_1 = require("./transport.js");
@@ -33,6 +34,8 @@ class Client {
     snapshots;
     /** Named heads in the tree of snapshots. */
     branches;
+    /** Warm sandboxes. */
+    pools;
     /** API keys. */
     keys;
     #transport;
@@ -42,6 +45,7 @@ class Client {
         this.instances = new instances_js_1.Instances(this.#transport);
         this.snapshots = new snapshots_js_1.Snapshots(this.#transport);
         this.branches = new snapshots_js_1.Branches(this.#transport);
+        this.pools = new pools_js_1.Pools(this.#transport);
         this.keys = new keys_js_1.Keys(this.#transport);
     }
     /** Address of the server. */
@@ -120,6 +124,10 @@ class Client {
     /** Saves an instance (`instance_id`), or an image as it is (`image`). */
     createSnapshot(options, request) {
         return this.snapshots.create(options, request);
+    }
+    /** Has sandboxes made ahead of requests. */
+    prewarm(count, options = {}, request) {
+        return this.pools.prewarm(count, options, request);
     }
     /** Whether the server works; needs no key. */
     healthCheck(request) {

@@ -68,7 +68,7 @@ class ExecutionStream {
     constructor(transport, path, body, options = {}) {
         this.transport = transport;
         this.body = body;
-        this.#events = this.#read({ method: "POST", path, body, accept: "text/event-stream", creates: true }, options);
+        this.#events = this.#read({ method: "POST", path, body, accept: "text/event-stream" }, options);
     }
     async *#read(call, options) {
         const response = await this.transport.stream(call, options);
@@ -113,7 +113,7 @@ class ExecutionStream {
 exports.ExecutionStream = ExecutionStream;
 /** Copies raw output, then asks how it ended: trailers are out of fetch's reach. */
 async function executeTo(transport, path, body, to, options = {}) {
-    const call = { method: "POST", path, body, accept: "application/octet-stream", creates: true };
+    const call = { method: "POST", path, body, accept: "application/octet-stream" };
     const response = await transport.stream(call, options);
     const writer = typeof to === "function" ? undefined : to.getWriter();
     try {

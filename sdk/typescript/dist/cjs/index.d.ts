@@ -6,6 +6,7 @@ export { type Command, type CommandOptions, type ExecuteOptions, ExecutionStream
 export { Executions, type ForkOptions, type LogStream } from "./executions.js";
 export { type ExecOptions, Instance, type InstanceFilter, Instances } from "./instances.js";
 export { Keys } from "./keys.js";
+export { Pools } from "./pools.js";
 export { Branches, type SnapshotFilter, Snapshots } from "./snapshots.js";
 export { EventStream } from "./streams.js";
 export type { ClientMetrics } from "./stats.js";

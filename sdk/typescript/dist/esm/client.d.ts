@@ -3,10 +3,11 @@ import { type Command, type ExecuteOptions, ExecutionStream, RunningCommand, typ
 import { Executions, type ForkOptions, type LogStream } from "./executions.js";
 import { Instances } from "./instances.js";
 import { Keys } from "./keys.js";
+import { Pools } from "./pools.js";
 import { Branches, Snapshots } from "./snapshots.js";
 import { type ClientMetrics } from "./stats.js";
 import { type ClientOptions, type RequestOptions } from "./transport.js";
-import type { Capabilities, ExecuteResponse, ForkedExecution, Health, Metrics, Snapshot, SnapshotRequest } from "./types.js";
+import type { Capabilities, ExecuteResponse, ForkedExecution, Health, Metrics, Pool, Prewarm, Snapshot, SnapshotRequest } from "./types.js";
 /**
  * A client of one server.
  *
@@ -30,6 +31,8 @@ export declare class Client implements AsyncDisposable {
     readonly snapshots: Snapshots;
     /** Named heads in the tree of snapshots. */
     readonly branches: Branches;
+    /** Warm sandboxes. */
+    readonly pools: Pools;
     /** API keys. */
     readonly keys: Keys;
     constructor(options?: ClientOptions);
@@ -77,6 +80,8 @@ export declare class Client implements AsyncDisposable {
     fork(command?: Command, options?: ForkOptions, request?: RequestOptions): Promise<ForkedExecution[]>;
     /** Saves an instance (`instance_id`), or an image as it is (`image`). */
     createSnapshot(options: SnapshotRequest, request?: RequestOptions): Promise<Snapshot>;
+    /** Has sandboxes made ahead of requests. */
+    prewarm(count: number, options?: Omit<Prewarm, "count">, request?: RequestOptions): Promise<Pool>;
     /** Whether the server works; needs no key. */
     healthCheck(request?: RequestOptions): Promise<Health>;
     /** What every runtime of the server can do, and why not what it cannot. */

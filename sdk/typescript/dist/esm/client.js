@@ -4,6 +4,7 @@ import { ExecutionStream, requestBody, RunningCommand } from "./execution.js";
 import { Executions, fork } from "./executions.js";
 import { Instances } from "./instances.js";
 import { Keys } from "./keys.js";
+import { Pools } from "./pools.js";
 import { Branches, Snapshots } from "./snapshots.js";
 import { zeroMetrics } from "./stats.js";
 import { Transport } from "./transport.js";
@@ -30,6 +31,8 @@ export class Client {
     snapshots;
     /** Named heads in the tree of snapshots. */
     branches;
+    /** Warm sandboxes. */
+    pools;
     /** API keys. */
     keys;
     #transport;
@@ -39,6 +42,7 @@ export class Client {
         this.instances = new Instances(this.#transport);
         this.snapshots = new Snapshots(this.#transport);
         this.branches = new Branches(this.#transport);
+        this.pools = new Pools(this.#transport);
         this.keys = new Keys(this.#transport);
     }
     /** Address of the server. */
@@ -117,6 +121,10 @@ export class Client {
     /** Saves an instance (`instance_id`), or an image as it is (`image`). */
     createSnapshot(options, request) {
         return this.snapshots.create(options, request);
+    }
+    /** Has sandboxes made ahead of requests. */
+    prewarm(count, options = {}, request) {
+        return this.pools.prewarm(count, options, request);
     }
     /** Whether the server works; needs no key. */
     healthCheck(request) {

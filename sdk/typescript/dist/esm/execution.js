@@ -59,7 +59,7 @@ export class ExecutionStream {
     constructor(transport, path, body, options = {}) {
         this.transport = transport;
         this.body = body;
-        this.#events = this.#read({ method: "POST", path, body, accept: "text/event-stream", creates: true }, options);
+        this.#events = this.#read({ method: "POST", path, body, accept: "text/event-stream" }, options);
     }
     async *#read(call, options) {
         const response = await this.transport.stream(call, options);
@@ -103,7 +103,7 @@ export class ExecutionStream {
 }
 /** Copies raw output, then asks how it ended: trailers are out of fetch's reach. */
 export async function executeTo(transport, path, body, to, options = {}) {
-    const call = { method: "POST", path, body, accept: "application/octet-stream", creates: true };
+    const call = { method: "POST", path, body, accept: "application/octet-stream" };
     const response = await transport.stream(call, options);
     const writer = typeof to === "function" ? undefined : to.getWriter();
     try {

@@ -733,6 +733,77 @@ export interface PauseRequest {
     /** Names need not be unique. */
     name?: string;
 }
+export interface Pool {
+    /** Sandboxes replaced for their age. */
+    aged: number;
+    cpu_cores: number;
+    disk_mb: number;
+    /** Why the last attempt to make one failed. */
+    error?: string;
+    /** Claims that found one. */
+    hits: number;
+    /** The same for the same runtime, image and limits. */
+    id: string;
+    /** Sandboxes that are ready. */
+    idle: number;
+    image: string;
+    /** Time to make one ahead, of late. */
+    make_ms: number;
+    /** Sandboxes under way. */
+    making: number;
+    /** Sandboxes kept ready at most. */
+    max: number;
+    memory_mb: number;
+    /** Sandboxes kept ready whatever the demand. */
+    min: number;
+    /** Time that those took to make one, in all. */
+    miss_ms: number;
+    /** Claims that found none, and had one made. */
+    misses: number;
+    /** Age of the oldest that is ready. */
+    oldest_ms: number;
+    pids: number;
+    /** The highest is served first when sandboxes or memory are short. */
+    priority: number;
+    runtime: string;
+    /** Where it comes from; one of a prewarm goes when its time is over. */
+    source: "configuration" | "api" | "prewarm";
+    /** Sandboxes that are to be ready now. */
+    target: number;
+    /** Why target is what it is. */
+    why: string;
+}
+export interface PoolList {
+    pools: Pool[];
+}
+export interface PoolSettings {
+    cpu_cores?: number;
+    disk_mb?: number;
+    /** Default: that of executions. */
+    image?: string;
+    /** Sandboxes kept ready at most, as the demand asks; default min. */
+    max?: number;
+    memory_mb?: number;
+    /** Sandboxes kept ready whatever the demand. */
+    min: number;
+    pids?: number;
+    /** The highest is served first when sandboxes or memory are short. */
+    priority?: number;
+    /** Default: auto. */
+    runtime?: "auto" | "docker" | "native" | "gvisor" | "firecracker" | "qemu";
+}
+export interface Prewarm {
+    /** Sandboxes to keep ready for ten minutes. */
+    count: number;
+    cpu_cores?: number;
+    disk_mb?: number;
+    /** Default: that of executions. */
+    image?: string;
+    memory_mb?: number;
+    pids?: number;
+    /** Default: auto. */
+    runtime?: "auto" | "docker" | "native" | "gvisor" | "firecracker" | "qemu";
+}
 export interface Problem {
     /** The stable class of the error. */
     code: "invalid_argument" | "unauthenticated" | "permission_denied" | "not_found" | "conflict" | "failed_precondition" | "capability_unavailable" | "payload_too_large" | "resource_exhausted" | "deadline_exceeded" | "unavailable" | "internal";
