@@ -150,6 +150,8 @@ export interface ExecuteRequest {
     allow_degraded?: boolean;
     /** An execution, snapshot or branch to continue from. */
     branch_from?: string;
+    /** Cached mode: keep the result of a command that failed, too. */
+    cache_failures?: boolean;
     /** Cached mode: a further part of the key, never the whole of it. */
     cache_key?: string;
     /** Cached mode: how long the result may be answered again. */
@@ -291,6 +293,8 @@ export interface ForkRequest {
     allow_degraded?: boolean;
     /** An execution, snapshot or branch to continue from. */
     branch_from?: string;
+    /** Cached mode: keep the result of a command that failed, too. */
+    cache_failures?: boolean;
     /** Cached mode: a further part of the key, never the whole of it. */
     cache_key?: string;
     /** Cached mode: how long the result may be answered again. */
@@ -462,6 +466,10 @@ export interface Instance {
     runtime: string;
     /** That it was made of or, later, last saved as. */
     snapshot_id?: string;
+    /** Where it is reached by SSH; absent where it is not. */
+    ssh_host?: string;
+    ssh_port?: number;
+    ssh_username?: string;
     /** When its present sandbox began. */
     started_at?: string;
     status: "running" | "paused" | "stopped" | "failed" | "creating" | "pausing" | "resuming" | "stopping" | "starting" | "deleting";
@@ -485,6 +493,8 @@ export interface InstanceForkRequest {
     disk_gb?: number;
     /** Alias of disk_gb, in MiB. */
     disk_mb?: number;
+    /** true: refuse when no SSH server runs; false: keep the SSH server from it. Absent: SSH reaches it where a server runs. */
+    enable_ssh?: boolean;
     /** What a start from a full snapshot does about processes whose random generators cannot be renewed: report (default) names them, strict refuses. */
     entropy?: "report" | "strict";
     /** Alias of env_vars. */
@@ -553,6 +563,8 @@ export interface InstanceRequest {
     disk_gb?: number;
     /** Alias of disk_gb, in MiB. */
     disk_mb?: number;
+    /** true: refuse when no SSH server runs; false: keep the SSH server from it. Absent: SSH reaches it where a server runs. */
+    enable_ssh?: boolean;
     /** What a start from a full snapshot does about processes whose random generators cannot be renewed: report (default) names them, strict refuses. */
     entropy?: "report" | "strict";
     /** Alias of env_vars. */
@@ -588,6 +600,20 @@ export interface InstanceRequest {
     /** After which it is deleted. Default: never. */
     ttl_ms?: number;
 }
+export interface InstanceSSH {
+    command: string;
+    host_keys: SSHHostKey[];
+    instance_id: string;
+    /** Lines for a known_hosts file. */
+    known_hosts: string;
+    ssh_host: string;
+    /** Keys that may log in to it. */
+    ssh_keys: SSHKey[];
+    ssh_port: number;
+    ssh_username: string;
+    /** Public key of the server's own certificate authority. */
+    user_ca: string;
+}
 export interface InstanceSettings {
     /** Accept a weaker substitute, named in the answer. */
     allow_degraded?: boolean;
@@ -597,6 +623,8 @@ export interface InstanceSettings {
     disk_gb?: number;
     /** Alias of disk_gb, in MiB. */
     disk_mb?: number;
+    /** true: refuse when no SSH server runs; false: keep the SSH server from it. Absent: SSH reaches it where a server runs. */
+    enable_ssh?: boolean;
     /** What a start from a full snapshot does about processes whose random generators cannot be renewed: report (default) names them, strict refuses. */
     entropy?: "report" | "strict";
     /** Alias of env_vars. */
@@ -894,6 +922,158 @@ export interface Result {
 }
 export interface RuntimeList {
     runtimes: Capabilities[];
+}
+export interface SSHCertificate {
+    /** The line of a -cert.pub file. */
+    certificate: string;
+    created_at: string;
+    /** API key that it was made with. */
+    created_by?: string;
+    /** After which it cannot log in; absent: never. */
+    expires_at?: string;
+    fingerprint: string;
+    id: string;
+    /** Instances that it may log in to; empty: all of the project's. */
+    instance_ids: string[];
+    kind: "key" | "certificate";
+    last_used_at?: string;
+    /** Address of the last login. */
+    last_used_from?: string;
+    /** Connections at one time; 0: as many as the configuration allows. */
+    max_sessions: number;
+    name?: string;
+    origin: "generated" | "imported" | "signed";
+    project: string;
+    /** In the form of authorized_keys. */
+    public_key: string;
+    /** Key that a rotation put in this one's place. */
+    replaced_by?: string;
+    /** Key that a rotation made this one for. */
+    replaces?: string;
+    /** Of a certificate. */
+    serial?: number;
+    type: string;
+}
+export interface SSHHostKey {
+    /** Of a key that a rotation has announced: when it takes the place of the old one. */
+    counts_from?: string;
+    fingerprint: string;
+    public_key: string;
+    type: string;
+}
+export interface SSHHostKeysRequest {
+    /** How long they are announced before they take the place of the old; absent: a week, 0: at once. */
+    overlap_ms?: number;
+}
+export interface SSHKey {
+    created_at: string;
+    /** API key that it was made with. */
+    created_by?: string;
+    /** After which it cannot log in; absent: never. */
+    expires_at?: string;
+    fingerprint: string;
+    id: string;
+    /** Instances that it may log in to; empty: all of the project's. */
+    instance_ids: string[];
+    kind: "key" | "certificate";
+    last_used_at?: string;
+    /** Address of the last login. */
+    last_used_from?: string;
+    /** Connections at one time; 0: as many as the configuration allows. */
+    max_sessions: number;
+    name?: string;
+    origin: "generated" | "imported" | "signed";
+    project: string;
+    /** In the form of authorized_keys. */
+    public_key: string;
+    /** Key that a rotation put in this one's place. */
+    replaced_by?: string;
+    /** Key that a rotation made this one for. */
+    replaces?: string;
+    /** Of a certificate. */
+    serial?: number;
+    type: string;
+}
+export interface SSHKeyCreated {
+    created_at: string;
+    /** API key that it was made with. */
+    created_by?: string;
+    /** After which it cannot log in; absent: never. */
+    expires_at?: string;
+    fingerprint: string;
+    id: string;
+    /** Instances that it may log in to; empty: all of the project's. */
+    instance_ids: string[];
+    kind: "key" | "certificate";
+    last_used_at?: string;
+    /** Address of the last login. */
+    last_used_from?: string;
+    /** Connections at one time; 0: as many as the configuration allows. */
+    max_sessions: number;
+    name?: string;
+    origin: "generated" | "imported" | "signed";
+    /** Of a generated key, in OpenSSH's form. It is not shown again, and nothing keeps it. */
+    private_key?: string;
+    project: string;
+    /** In the form of authorized_keys. */
+    public_key: string;
+    /** Key that a rotation put in this one's place. */
+    replaced_by?: string;
+    /** Key that a rotation made this one for. */
+    replaces?: string;
+    /** Of a certificate. */
+    serial?: number;
+    type: string;
+}
+export interface SSHKeyList {
+    /** Cursor of the next page; empty at the end. */
+    next_cursor: string;
+    ssh_keys: SSHKey[];
+}
+export interface SSHKeyRequest {
+    /** Of a key to generate: 256, 384 or 521 for ecdsa, 3072 to 8192 for rsa. */
+    bits?: number;
+    /** After which it cannot log in; absent: never. */
+    expires_at?: string;
+    /** Instances that it may log in to; absent: all of the project's. */
+    instance_ids?: string[];
+    /** Connections at one time; 0: as many as the configuration allows. */
+    max_sessions?: number;
+    /** For people. */
+    name?: string;
+    /** A key to import, as one line of authorized_keys. */
+    public_key?: string;
+    /** The same as a time from now. */
+    ttl_ms?: number;
+    /** Of a key to generate; ed25519 when absent. */
+    type?: "ed25519" | "ecdsa" | "rsa";
+}
+export interface SSHRotateRequest {
+    /** How long the old one logs in still; absent: a day. */
+    overlap_ms?: number;
+    /** The new one; absent: one like the old is generated. */
+    public_key?: string;
+}
+export interface SSHServer {
+    host_keys: SSHHostKey[];
+    /** Lines for a known_hosts file. */
+    known_hosts: string;
+    ssh_host: string;
+    ssh_port: number;
+    /** Public key of the server's own certificate authority. */
+    user_ca: string;
+}
+export interface SSHSignRequest {
+    /** Instances that it logs in to; absent: all of the project's. */
+    instance_ids?: string[];
+    /** Connections at one time; 0: as many as the configuration allows. */
+    max_sessions?: number;
+    /** For people. */
+    name?: string;
+    /** That the certificate is for, as one line of authorized_keys. */
+    public_key: string;
+    /** How long it logs in; absent: five minutes. At most a day. */
+    ttl_ms?: number;
 }
 export interface ServerFrame {
     bytes?: number;
