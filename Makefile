@@ -41,6 +41,7 @@ test: build
 lint: agent $(LINTER)
 	$(LINTER) run ./...
 	for script in scripts/* .ci/run; do bash -n "$$script" || exit 1; done
+	scripts/check-sdk-types
 
 $(LINTER): tools/go.mod tools/go.sum
 	cd tools && $(GO) build -trimpath -ldflags '-s -w' -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint

@@ -170,7 +170,7 @@ func TestContract(t *testing.T) {
 	g.has = probe(t, g)
 	t.Run("go", func(t *testing.T) {
 		for _, s := range scenarios {
-			if s.applies(g.has) {
+			if s.applies(g.has) && s.known() {
 				t.Run(s.Name, func(t *testing.T) { runGo(t, g, s) })
 			}
 		}
@@ -191,6 +191,21 @@ func TestContract(t *testing.T) {
 			runOther(t, g, scenarios, other.argv)
 		})
 	}
+	t.Run("package-python", func(t *testing.T) {
+		if python.missing != "" {
+			t.Skip(python.missing)
+		}
+		if exec.CommandContext(t.Context(), python.program, "-c", "import build, hatchling").Run() != nil {
+			t.Skip("no Python with build and hatchling here: scripts/setup-test-host makes one")
+		}
+		testPythonPackage(t, g, python.program)
+	})
+	t.Run("package-typescript", func(t *testing.T) {
+		if entry.missing != "" {
+			t.Skip(entry.missing)
+		}
+		testTypeScriptPackage(t, g)
+	})
 }
 
 // runOther runs another language's runner and reports what it says of each
