@@ -104,6 +104,9 @@ func (e *Executor) lookAtTiers(ctx context.Context) (time.Duration, error) {
 		return tiersEvery, err
 	}
 	next := tiersEvery
+	if after := e.opts.Tiers.EvictAfter; after > 0 {
+		next = min(next, after)
+	}
 	for _, h := range list {
 		if err := ctx.Err(); err != nil {
 			return next, err

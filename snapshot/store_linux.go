@@ -457,8 +457,15 @@ func clone(m *Manifest) *Manifest {
 func storeError(op string, err error) error {
 	var e *faas.Error
 	switch {
-	case errors.As(err, &e), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s: %w", op, err)
+	case errors.As(err, &e):
+		// What it was about is part of what the user is told.
+		told := *e
+		if told.Op = op; e.Op != "" {
+			told.Op += ": " + e.Op
+		}
+		return &told
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return &faas.Error{Kind: faas.KindResourceExhausted, Op: op, Detail: "the disk is full", Remedy: "remove snapshots or give the data directory more room", Err: err}
 	}

@@ -179,7 +179,9 @@ func unnamed(dir string) (*os.File, error) {
 // upperData opens the file that holds the data of the writable layer. It has
 // no name: gVisor's process holds it open.
 func (s *gvisorSandbox) upperData() (*os.File, error) {
-	upper := filepath.Join(s.driver.work.Path(s.id), "upper") + string(filepath.Separator)
+	// The kernel shows its path from the root of its file system, which need not
+	// be the machine's.
+	upper := "/" + filepath.Base(s.driver.work.Path(s.id)) + "/upper/"
 	descriptors := "/proc/" + strconv.Itoa(s.process.ID.PID) + "/fd"
 	entries, err := os.ReadDir(descriptors)
 	if err != nil {
@@ -187,7 +189,7 @@ func (s *gvisorSandbox) upperData() (*os.File, error) {
 	}
 	for _, e := range entries {
 		path := filepath.Join(descriptors, e.Name())
-		if target, err := os.Readlink(path); err == nil && strings.HasPrefix(target, upper) {
+		if target, err := os.Readlink(path); err == nil && strings.Contains(target, upper) {
 			return os.Open(path)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -44,7 +45,26 @@ func (n *Native) checkRequirements(r driver.Requirements) error {
 	if have := kernelRelease(); r.Kernel != have {
 		return refuse("the snapshot was taken under Linux %s, this machine runs %s: programs have the old kernel's vDSO mapped", r.Kernel, have)
 	}
+	if olderTool(n.criuVersion, strings.TrimPrefix(r.Tool, "criu ")) {
+		return refuse("the snapshot was written by %s, this machine has CRIU %s: an older one may not read it", r.Tool, n.criuVersion)
+	}
 	return checkMachine(r)
+}
+
+// olderTool says whether a version, numbers with dots between them, is older
+// than another.
+func olderTool(have, wrote string) bool {
+	parse := func(text string) (list []int) {
+		for part := range strings.SplitSeq(text, ".") {
+			n, err := strconv.Atoi(part)
+			if err != nil {
+				return nil
+			}
+			list = append(list, n)
+		}
+		return list
+	}
+	return slices.Compare(parse(have), parse(wrote)) < 0
 }
 
 // checkMachine compares the processor and the files that are the machine's own.
