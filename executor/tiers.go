@@ -99,6 +99,7 @@ func (e *Executor) keepTiers() {
 
 // lookAtTiers does what is due and says when to look again.
 func (e *Executor) lookAtTiers(ctx context.Context) (time.Duration, error) {
+	e.snapshots.Tidy()
 	list, err := e.snapshots.Holdings()
 	if err != nil {
 		return tiersEvery, err

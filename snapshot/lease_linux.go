@@ -125,6 +125,7 @@ func (s *Store) leased(id string) bool {
 // process has, and removes what is not needed then: what a crash
 // between two steps of a removal left.
 func (s *Store) Sweep(keep func(holder string) bool) error {
+	s.Tidy()
 	end, err := s.exclusive()
 	if err != nil {
 		return err

@@ -118,7 +118,9 @@ func (s *Store) sweepStaging() error {
 	for _, o := range owners {
 		if !s.ownerAlive(o.Name()) {
 			s.log.Info("removing what a dead process left half made", "owner", o.Name())
-			errs = append(errs, removeAll(filepath.Join(s.dir, dirStaging, o.Name())))
+			// Out of sight first: what the dead process started may write there still.
+			trash := filepath.Join(s.dir, dirTrash, o.Name()+"-"+faas.NewID("dead"))
+			errs = append(errs, ignoreMissing(os.Rename(filepath.Join(s.dir, dirStaging, o.Name()), trash)))
 		}
 	}
 	locks, err := os.ReadDir(filepath.Join(s.dir, dirOwners))
@@ -133,11 +135,20 @@ func (s *Store) sweepStaging() error {
 
 func (s *Store) sweepTrash() error {
 	entries, err := os.ReadDir(filepath.Join(s.dir, dirTrash))
-	errs := []error{err}
 	for _, e := range entries {
-		errs = append(errs, removeAll(filepath.Join(s.dir, dirTrash, e.Name())))
+		if err := removeAll(filepath.Join(s.dir, dirTrash, e.Name())); err != nil {
+			s.log.Warn("what is out of sight could not be removed yet", "name", e.Name(), "error", err)
+		}
 	}
-	return errors.Join(errs...)
+	return err
+}
+
+// Tidy removes again what was taken out of sight and could not be removed: a
+// program that outlived its daemon wrote into it.
+func (s *Store) Tidy() {
+	if err := s.sweepTrash(); err != nil {
+		s.log.Warn("what is out of sight could not be listed", "error", err)
+	}
 }
 
 // refresh reads the manifests again when another process has added or removed

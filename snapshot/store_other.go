@@ -57,6 +57,9 @@ func (*Store) Import(context.Context, io.Reader, ImportOptions) (*Manifest, erro
 	return nil, errLinuxOnly
 }
 
+// Tidy does nothing.
+func (*Store) Tidy() {}
+
 // Covers does nothing.
 func (*Draft) Covers(int) {}
 

@@ -38,6 +38,7 @@ func measurements() []measurement {
 		{"T6", warmDocker},
 		{"runtimes", everyRuntime},
 		{"T7", snapshots},
+		{"T9", fileSnapshots},
 		{"T10", idleMemory},
 		{"T12", streamOutput},
 	}
