@@ -24,6 +24,9 @@ const DefaultProject = "default"
 // no download and is the default where nothing else is configured.
 const HostImage = "host"
 
+// MaxTimeout is the longest that one command may run.
+const MaxTimeout = 24 * time.Hour
+
 // Runtime names what isolates a sandbox.
 type Runtime string
 

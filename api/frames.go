@@ -57,6 +57,7 @@ type ServerFrame struct {
 	Signal     string           `json:"signal,omitempty"`      // exit
 	Result     *ExecuteResponse `json:"result,omitempty"`      // result; without the output
 	Error      *Problem         `json:"error,omitempty"`       // error
+	Lost       int64            `json:"lost,omitempty"`        // stdout, stderr of a log: bytes before data that are not kept
 }
 
 // SetData puts output into a frame.

@@ -79,6 +79,7 @@ func (e *Executor) adoptInstance(ctx context.Context, r meta.Instance) (*instanc
 		return nil, err
 	}
 	e.instances.add(x)
+	e.reopen(ctx, x)
 	e.log.Info("took over an instance", "instance", x.id, "status", x.status())
 	return x, nil
 }

@@ -191,6 +191,7 @@ func (e *Executor) merge(ctx context.Context, heads []head, ancestor *snapshot.M
 	if err != nil {
 		return out, err
 	}
+	e.snapshotChanged(faas.EventSnapshotCreated, committed)
 	out.Snapshot = e.snapshotView(committed)
 	return out, nil
 }

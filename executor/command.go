@@ -2,18 +2,14 @@ package executor
 
 import (
 	"bytes"
-	"cmp"
 	"context"
-	"io"
 	"path"
-	"reflect"
 	"sync"
 	"time"
 
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/driver"
 	"github.com/faas-platform/faas/guest"
-	"github.com/faas-platform/faas/internal/meta"
 	"github.com/faas-platform/faas/pool"
 )
 
@@ -138,74 +134,3 @@ func consumption(s *pool.Sandbox, failed bool) (driver.Stats, error) {
 	stats.PIDsRefused -= s.Baseline.PIDsRefused
 	return stats, err
 }
-
-// outputs receive the two streams of a command.
-type outputs struct{ stdout, stderr capture }
-
-func (o *outputs) open(req faas.Request) {
-	o.stdout.open(req.Stdout, req.OutputLimit)
-	o.stderr.open(req.Stderr, req.OutputLimit)
-	if req.Stdout != nil && req.Stderr != nil && sameWriter(req.Stdout, req.Stderr) {
-		var mu sync.Mutex
-		o.stdout.shared, o.stderr.shared = &mu, &mu
-	}
-}
-
-// failed returns why the caller's writers could not be written; nil when they
-// could.
-func (o *outputs) failed() error { return cmp.Or(o.stdout.failed, o.stderr.failed) }
-
-func sameWriter(a, b io.Writer) bool {
-	return reflect.TypeOf(a) == reflect.TypeOf(b) && reflect.TypeOf(a).Comparable() && a == b
-}
-
-// capture passes a stream on and keeps its first bytes: what the result
-// carries or, where the stream has a reader, what the record keeps.
-type capture struct {
-	to        io.Writer // nil: the result carries the stream
-	limit     int
-	buffer    []byte
-	truncated bool
-	failed    error       // why to could not be written
-	shared    *sync.Mutex // not nil: to is the other stream's as well
-}
-
-func (c *capture) open(to io.Writer, limit int64) {
-	c.to, c.limit = to, int(limit)
-	if to != nil {
-		c.limit = meta.MaxOutput
-	}
-}
-
-// Write implements io.Writer. Once what is kept is full the rest is dropped,
-// and the command goes on.
-func (c *capture) Write(p []byte) (int, error) {
-	keep := min(len(p), c.limit-len(c.buffer))
-	c.buffer = append(c.buffer, p[:keep]...)
-	if keep < len(p) {
-		c.truncated = true
-	}
-	if c.to == nil {
-		return len(p), nil
-	}
-	if c.shared != nil {
-		c.shared.Lock()
-		defer c.shared.Unlock()
-	}
-	n, err := c.to.Write(p)
-	if err != nil {
-		c.failed = err
-	}
-	return n, err
-}
-
-// result returns what the Result carries of the stream.
-func (c *capture) result() (data []byte, truncated bool) {
-	if c.to != nil {
-		return nil, false
-	}
-	return c.buffer, c.truncated
-}
-
-// kept returns what was kept of the stream, for the record.
-func (c *capture) kept() []byte { return c.buffer }

@@ -129,6 +129,7 @@ func (e *Executor) createFrom(ctx context.Context, req faas.InstanceRequest, fro
 	<-x.turn
 	defer func() { x.turn <- struct{}{} }()
 	e.instances.add(x)
+	e.instanceChanged(faas.EventInstanceCreated, faas.Instance{}, record.Instance)
 	if err := e.furnish(ctx, x, complete, candidates, from); err != nil {
 		e.forgetInstance(x)
 		return nil, err
@@ -193,4 +194,7 @@ func (e *Executor) forgetInstance(x *instance) {
 	}
 	e.instances.remove(x.id)
 	e.countInstances()
+	e.ports.closeOf(x.id)
+	last := x.view()
+	e.instanceChanged(faas.EventInstanceDeleted, *last, *last)
 }

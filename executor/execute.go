@@ -77,7 +77,7 @@ func (e *Executor) executeFrom(ctx context.Context, req faas.Request, from *orig
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	ended, err := e.live.add(x.req.ID, x.req.Project, cancel)
+	ended, err := e.live.add(x, cancel)
 	if err != nil {
 		return nil, err
 	}
@@ -141,6 +141,7 @@ func (e *Executor) begin(ctx context.Context, x *execution, runtime faas.Runtime
 		return err
 	}
 	e.counters.requests.Add(1)
+	e.executionChanged(faas.EventExecutionStarted, x.record)
 	if x.req.Started != nil {
 		x.req.Started(x.record)
 	}
@@ -149,7 +150,10 @@ func (e *Executor) begin(ctx context.Context, x *execution, runtime faas.Runtime
 
 // end records how an execution ended, and returns what its caller gets.
 func (e *Executor) end(ctx context.Context, x *execution, result *faas.Result, err error) (*faas.Result, error) {
-	if errEnd := e.store.End(x.finish(ctx, result, err)); errEnd != nil {
+	record := x.finish(ctx, result, err)
+	errEnd := e.store.End(record)
+	e.executionChanged(faas.EventExecutionEnded, record)
+	if errEnd != nil {
 		// The command ran: to hide its result would make the caller run it
 		// again. The outcome may still reach the database.
 		e.log.Error("the end of an execution could not be journalled", "execution", x.req.ID, "error", errEnd)
@@ -239,6 +243,7 @@ func (x *execution) finish(ctx context.Context, result *faas.Result, err error) 
 	if result != nil {
 		kept := *result
 		kept.Stdout, kept.Stderr = x.outputs.stdout.kept(), x.outputs.stderr.kept()
+		kept.Truncated = x.outputs.stdout.truncated || x.outputs.stderr.truncated
 		record.Result, record.Error = &kept, result.Error
 	}
 	if err != nil {

@@ -111,6 +111,9 @@ type Executor struct {
 	snapshots *snapshot.Store
 	expiry    *expiry
 	tiers     *tiers
+	events    *events
+	streams   *streams
+	ports     *ports
 	cache     *cache
 	pool      *pool.Pool
 	reaper    *reaper
@@ -150,7 +153,7 @@ func New(ctx context.Context, opts Options) (*Executor, error) {
 	e := &Executor{
 		opts: opts, log: opts.Logger, store: store, drivers: drivers,
 		gate: newGate(opts.Admission), residents: newGate(Admission{Concurrent: maxResidents}),
-		instances: newInstances(), expiry: newExpiry(), tiers: newTiers(), live: newLive(), pooled: make(chan struct{}),
+		instances: newInstances(), expiry: newExpiry(), events: newEvents(), streams: newStreams(), ports: newPorts(), tiers: newTiers(), live: newLive(), pooled: make(chan struct{}),
 		poolSources: map[pool.Class]string{},
 	}
 	e.counters.lost.Store(int64(store.Recovered().Lost))
@@ -286,6 +289,8 @@ func (e *Executor) Close(ctx context.Context) error {
 }
 
 func (e *Executor) close(ctx context.Context) error {
+	e.streams.close()
+	e.ports.closeAll()
 	e.gate.close()
 	e.residents.close()
 	if errors.Join(e.gate.waitIdle(ctx), e.residents.waitIdle(ctx)) != nil {

@@ -205,8 +205,10 @@ func (e *Executor) save(x *instance, change func(*meta.Instance, *private)) erro
 		return err
 	}
 	x.mu.Lock()
-	defer x.mu.Unlock()
+	before := x.record.Instance
 	x.record, x.private = record, p
+	x.mu.Unlock()
+	e.instanceChanged(faas.EventInstanceChanged, before, record.Instance)
 	return nil
 }
 
@@ -230,6 +232,7 @@ func (e *Executor) place(x *instance, s *pool.Sandbox) {
 	x.use.last = time.Now()
 	x.mu.Unlock()
 	e.countInstances()
+	e.streams.refresh(x.id)
 	e.tasks.Go(func() { e.watch(x, s) })
 }
 

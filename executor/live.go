@@ -21,20 +21,22 @@ type live struct {
 type liveEntry struct {
 	project string
 	cancel  context.CancelCauseFunc
+	outputs *outputs
 	ended   chan struct{} // closed when its end is recorded and, if it was cancelled, its processes are gone
 }
 
 func newLive() *live { return &live{entries: make(map[string]*liveEntry)} }
 
 // add registers an execution; the function that it returns says that it ended.
-func (l *live) add(id, project string, cancel context.CancelCauseFunc) (end func(), err error) {
+func (l *live) add(x *execution, cancel context.CancelCauseFunc) (end func(), err error) {
+	id := x.req.ID
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.entries[id] != nil {
 		return nil, &faas.Error{Kind: faas.KindConflict, Op: "execute", Field: "id",
 			Detail: "an execution with this id is running", Remedy: "give every request an id of its own"}
 	}
-	entry := &liveEntry{project: project, cancel: cancel, ended: make(chan struct{})}
+	entry := &liveEntry{project: x.req.Project, cancel: cancel, outputs: &x.outputs, ended: make(chan struct{})}
 	l.entries[id] = entry
 	return func() {
 		l.mu.Lock()

@@ -40,7 +40,7 @@ func (e *Executor) ExecInstance(ctx context.Context, project, id string, req faa
 func (e *Executor) execResident(ctx context.Context, x *execution, s *pool.Sandbox) (*faas.Result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	ended, err := e.live.add(x.req.ID, x.req.Project, cancel)
+	ended, err := e.live.add(x, cancel)
 	if err != nil {
 		return nil, err
 	}

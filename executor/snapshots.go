@@ -193,6 +193,7 @@ func (e *Executor) saveState(ctx context.Context, s *pool.Sandbox, m snapshot.Ma
 	}
 	e.counters.snapshots.Add(1)
 	e.tiers.added(committed.SizeBytes)
+	e.snapshotChanged(faas.EventSnapshotCreated, committed)
 	return committed, saved.Pause, nil
 }
 
@@ -300,5 +301,6 @@ func (e *Executor) AnnotateSnapshot(_ context.Context, project, id string, name,
 	if err != nil {
 		return nil, err
 	}
+	e.snapshotChanged(faas.EventSnapshotChanged, m)
 	return e.snapshotView(m), nil
 }

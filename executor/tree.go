@@ -70,6 +70,9 @@ func (e *Executor) RemoveSnapshot(ctx context.Context, project, id string, casca
 		}
 	}
 	removed, err := e.snapshots.Remove(project, id, cascade)
+	for _, gone := range removed {
+		e.publish(project, faas.EventSnapshotDeleted, gone, nil)
+	}
 	for _, b := range branches {
 		if slices.Contains(removed, b.Head) {
 			if branchErr := e.store.DeleteBranch(ctx, project, b.ID); branchErr != nil && err == nil {

@@ -20,7 +20,6 @@ const (
 	MaxPath          = 4095
 	MaxFiles         = 1024
 	MaxFileBytes     = 64 << 20 // of all files together
-	MaxTimeout       = 24 * time.Hour
 	MinMemoryMB      = 16
 	MaxMemoryMB      = 1 << 24
 	MinCPUCores      = 0.01
@@ -169,8 +168,8 @@ func checkPlace(req *faas.Request) error {
 		strings.ContainsFunc(req.Image, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
 		return faas.InvalidField("image", "%q is not an image reference", clip(req.Image))
 	}
-	if req.Timeout < 0 || req.Timeout > MaxTimeout {
-		return faas.InvalidField("timeout_ms", "%v is not between 0 and %v", req.Timeout, MaxTimeout)
+	if req.Timeout < 0 || req.Timeout > faas.MaxTimeout {
+		return faas.InvalidField("timeout_ms", "%v is not between 0 and %v", req.Timeout, faas.MaxTimeout)
 	}
 	return nil
 }

@@ -216,7 +216,13 @@ func sameOrigin(origin string, r *http.Request) bool {
 // endless says whether a request's body is passed on as it comes, so that its
 // size is none of the server's business.
 func endless(r *http.Request) bool {
-	return r.Method == http.MethodPost && (r.URL.Path == api.PathImageImport || r.URL.Path == api.PathSnapshotImport)
+	if r.Method == http.MethodPost && (r.URL.Path == api.PathImageImport || r.URL.Path == api.PathSnapshotImport) {
+		return true
+	}
+	if !strings.HasPrefix(r.URL.Path, api.PathInstances+"/") {
+		return false
+	}
+	return r.Method == http.MethodPut && (strings.HasSuffix(r.URL.Path, "/files") || strings.HasSuffix(r.URL.Path, "/archive"))
 }
 
 // limit bounds what a request may bring.

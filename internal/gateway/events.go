@@ -4,19 +4,20 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/api"
+	"github.com/faas-platform/faas/executor/stream"
 )
 
 // executeEvents streams an execution as server-sent events: started, stdout and
 // stderr as they come, then exit and result, or error.
 func (g *Gateway) executeEvents(w http.ResponseWriter, r *http.Request, req faas.Request) {
 	s := &eventStream{w: w, control: http.NewResponseController(w)}
-	stdout, stderr := &textOutput{send: s.output(api.FrameStdout)}, &textOutput{send: s.output(api.FrameStderr)}
+	stdout, stderr := &stream.TextWriter{Send: s.output(api.FrameStdout)}, &stream.TextWriter{Send: s.output(api.FrameStderr)}
 	req.Stdout, req.Stderr = stdout, stderr
 	req.Started = func(e faas.Execution) {
 		// The first bytes on a connection find its buffer empty: this does not
@@ -32,8 +33,8 @@ func (g *Gateway) executeEvents(w http.ResponseWriter, r *http.Request, req faas
 	}
 	// What the last piece left of a character is output too. A client that is
 	// gone is noticed by the executor through the request's context.
-	_ = stdout.flush() //nolint:errcheck // see above
-	_ = stderr.flush() //nolint:errcheck // see above
+	_ = stdout.Flush() //nolint:errcheck // see above
+	_ = stderr.Flush() //nolint:errcheck // see above
 	for _, frame := range g.lastFrames(r, result, err) {
 		_ = s.send(frame) //nolint:errcheck // see above
 	}
@@ -60,6 +61,22 @@ type eventStream struct {
 	begun   bool
 	seq     int64
 	last    time.Time // of the last write
+	// patience is how long one write may take; 0: as long as it wants. A
+	// command waits for its reader, what goes on without it does not.
+	patience time.Duration
+}
+
+// slowReader is how long a reader of what goes on without it may let the server
+// wait; then it is dropped, and continues where it was when it likes.
+const slowReader = 20 * time.Second
+
+// open begins the stream before there is an event.
+func (s *eventStream) open() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.patience = slowReader
+	s.begin()
+	_ = s.control.Flush() //nolint:errcheck // a client that is gone ends the request's context
 }
 
 func (s *eventStream) begin() {
@@ -77,15 +94,43 @@ func (s *eventStream) begin() {
 func (s *eventStream) send(frame api.ServerFrame) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.begin()
 	s.seq++
 	frame.Seq = s.seq
-	encoded, err := encodeJSON(frame)
+	return s.write(strconv.FormatInt(s.seq, 10), frame.Type, frame)
+}
+
+// sendAs is send under an id of the caller's; with none the reader keeps that
+// of the event before.
+func (s *eventStream) sendAs(id string, frame api.ServerFrame) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seq++
+	frame.Seq = s.seq
+	return s.write(id, frame.Type, frame)
+}
+
+// event sends data that numbers itself.
+func (s *eventStream) event(id, name string, data any) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.write(id, name, data)
+}
+
+// write writes one event; mu is held.
+func (s *eventStream) write(id, name string, data any) error {
+	s.begin()
+	encoded, err := encodeJSON(data)
 	if err != nil {
 		return err
 	}
+	if s.patience > 0 {
+		_ = s.control.SetWriteDeadline(time.Now().Add(s.patience)) //nolint:errcheck // not offered by test recorders
+	}
+	if id != "" {
+		id = "id: " + id + "\n"
+	}
 	// encodeJSON ends its line; an empty line ends the event.
-	if _, err := fmt.Fprintf(s.w, "id: %d\nevent: %s\ndata: %s\n", frame.Seq, frame.Type, encoded); err != nil {
+	if _, err := fmt.Fprintf(s.w, "%sevent: %s\ndata: %s\n", id, name, encoded); err != nil {
 		return err
 	}
 	s.last = time.Now()
@@ -128,57 +173,10 @@ func (s *eventStream) heartbeat(period time.Duration) {
 	}
 	s.begin()
 	s.last = time.Now()
+	if s.patience > 0 {
+		_ = s.control.SetWriteDeadline(time.Now().Add(s.patience)) //nolint:errcheck // not offered by test recorders
+	}
 	if _, err := io.WriteString(s.w, ": heartbeat\n\n"); err == nil {
 		_ = s.control.Flush() //nolint:errcheck // a client that is gone ends the request's context
 	}
-}
-
-// textOutput passes output on in pieces that do not cut a UTF-8 character in
-// two, so that text stays text. Each stream has its own; one writer at a time.
-type textOutput struct {
-	send  func([]byte) error
-	carry []byte // the beginning of a character
-}
-
-// Write implements io.Writer.
-func (t *textOutput) Write(p []byte) (int, error) {
-	piece := p
-	if len(t.carry) > 0 {
-		piece = append(t.carry, p...)
-		t.carry = nil
-	}
-	whole := len(piece) - incomplete(piece)
-	t.carry = append([]byte(nil), piece[whole:]...)
-	if whole == 0 {
-		return len(p), nil
-	}
-	if err := t.send(piece[:whole]); err != nil {
-		return 0, err
-	}
-	return len(p), nil
-}
-
-// flush sends what is left of a character that never ended.
-func (t *textOutput) flush() error {
-	if len(t.carry) == 0 {
-		return nil
-	}
-	rest := t.carry
-	t.carry = nil
-	return t.send(rest)
-}
-
-// incomplete returns how many bytes at the end begin a character whose rest
-// may still come.
-func incomplete(p []byte) int {
-	for back := 1; back < utf8.UTFMax && back <= len(p); back++ {
-		c := p[len(p)-back]
-		if utf8.RuneStart(c) {
-			if !utf8.FullRune(p[len(p)-back:]) {
-				return back
-			}
-			return 0
-		}
-	}
-	return 0
 }

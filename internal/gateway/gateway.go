@@ -34,6 +34,7 @@ type Executor interface {
 	Executions
 	Pools
 	Runtimes
+	Streams
 	Instances
 	Snapshots
 	Transfers
@@ -95,6 +96,8 @@ type Gateway struct {
 	draining atomic.Bool
 	base     context.Context // of every request and probe
 	stop     context.CancelCauseFunc
+	leaving  context.Context // ends when the server begins to go away
+	leave    context.CancelFunc
 	work     sync.WaitGroup // hijacked connections and probes
 }
 
@@ -112,6 +115,7 @@ func New(opts Options) (*Gateway, error) {
 		g.answers = idempotency.New(opts.Answers)
 	}
 	g.base, g.stop = context.WithCancelCause(context.Background())
+	g.leaving, g.leave = context.WithCancel(g.base)
 	g.api = humago.New(g.mux, g.humaConfig())
 	describeForms(g.api.OpenAPI().Components.Schemas)
 	g.api.UseMiddleware(g.humaProblems, g.audited, g.scoped)
@@ -149,6 +153,7 @@ func (g *Gateway) Server() *http.Server {
 // have ended, or ctx does.
 func (g *Gateway) Drain(ctx context.Context) error {
 	g.draining.Store(true)
+	g.leave()
 	ended := make(chan struct{})
 	go func() {
 		g.work.Wait()

@@ -9,12 +9,13 @@ import (
 
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/api"
+	"github.com/faas-platform/faas/executor/stream"
 )
 
 // socketInput turns a client's frames into a request's input.
 type socketInput struct {
 	socket  *socket
-	stdin   *inputBuffer
+	stdin   *stream.Input
 	resize  chan faas.TerminalSize
 	signals chan syscall.Signal
 }
@@ -26,8 +27,8 @@ func newSocketInput(ctx context.Context, s *socket, e *execution) *socketInput {
 	if e.input != nil {
 		return in // all of it came with the first frame
 	}
-	in.stdin = newInputBuffer()
-	e.req.Stdin = &ackingReader{ctx: ctx, from: in.stdin, socket: s}
+	in.stdin = stream.NewInput()
+	e.req.Stdin = &stream.Acked{Input: in.stdin, Tell: func(total int64) { s.acknowledge(ctx, total) }}
 	return in
 }
 
@@ -87,14 +88,14 @@ func (in *socketInput) frame(body []byte) error {
 // is dropped.
 func (in *socketInput) write(p []byte) {
 	if in.stdin != nil {
-		in.stdin.add(p)
+		in.stdin.Add(p)
 	}
 }
 
 // close ends standard input.
 func (in *socketInput) close() {
 	if in.stdin != nil {
-		in.stdin.end()
+		in.stdin.End()
 	}
 }
 
@@ -114,33 +115,4 @@ func (in *socketInput) resizeTo(size faas.TerminalSize) {
 		default:
 		}
 	}
-}
-
-// ackEvery is how much input is consumed between two acknowledgements.
-const ackEvery = api.StdinWindow / 4
-
-// ackingReader tells the client how much of its input was consumed.
-type ackingReader struct {
-	ctx    context.Context // of the connection
-	from   *inputBuffer
-	socket *socket
-	done   int64
-	told   int64
-}
-
-// Read implements io.Reader.
-func (a *ackingReader) Read(p []byte) (int, error) {
-	n, err := a.from.Read(p)
-	a.done += int64(n)
-	if a.done-a.told >= ackEvery {
-		a.told = a.done
-		a.socket.acknowledge(a.ctx, a.done)
-	}
-	return n, err
-}
-
-// Close lets the executor say that nobody reads any more.
-func (a *ackingReader) Close() error {
-	a.from.drop()
-	return nil
 }

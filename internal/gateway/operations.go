@@ -118,6 +118,10 @@ var areas = []func(*Gateway){
 	(*Gateway).registerForks,
 	(*Gateway).registerPools,
 	(*Gateway).registerSSH,
+	(*Gateway).registerLogs,
+	(*Gateway).registerEvents,
+	(*Gateway).registerFiles,
+	(*Gateway).registerStreams,
 	(*Gateway).registerServer,
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/api"
+	"github.com/faas-platform/faas/executor/stream"
 )
 
 // maxFrame bounds one frame from a client; the exec frame may carry files.
@@ -97,7 +98,7 @@ func (s *socket) serve(ctx context.Context, cancel context.CancelFunc) {
 	}
 	s.conn.SetReadLimit(maxStdinFrame * 2)
 	input := newSocketInput(ctx, s, e)
-	stdout, stderr := &textOutput{send: s.output(ctx, api.FrameStdout)}, &textOutput{send: s.output(ctx, api.FrameStderr)}
+	stdout, stderr := &stream.TextWriter{Send: s.output(ctx, api.FrameStdout)}, &stream.TextWriter{Send: s.output(ctx, api.FrameStderr)}
 	e.req.Stdout, e.req.Stderr = stdout, stderr
 	if s.binary {
 		e.req.Stdout = s.binaryOutput(ctx)
@@ -114,8 +115,8 @@ func (s *socket) serve(ctx context.Context, cancel context.CancelFunc) {
 	owned.Go(func() { s.beat(ctx) })
 	result, err := s.g.run(ctx, e.req)
 	if ctx.Err() == nil {
-		_ = stdout.flush() //nolint:errcheck // a client that is gone ends ctx
-		_ = stderr.flush() //nolint:errcheck // see above
+		_ = stdout.Flush() //nolint:errcheck // a client that is gone ends ctx
+		_ = stderr.Flush() //nolint:errcheck // see above
 	}
 	s.finish(ctx, result, err)
 	input.close()

@@ -1,13 +1,10 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
@@ -140,36 +137,5 @@ func TestSignalNames(t *testing.T) {
 		if got, err := signalOf(name); err == nil {
 			t.Errorf("%q: %d", name, got)
 		}
-	}
-}
-
-func TestInputBuffer(t *testing.T) {
-	b := newInputBuffer()
-	b.add(bytes.Repeat([]byte("x"), api.StdinWindow))
-	added := make(chan struct{})
-	go func() {
-		b.add([]byte("y")) // waits for a reader
-		b.end()
-		b.add([]byte("late"))
-		close(added)
-	}()
-	select {
-	case <-added:
-		t.Error("more than the window was taken")
-	default:
-	}
-	all, err := io.ReadAll(b)
-	if err != nil || len(all) != api.StdinWindow+1 || !strings.HasSuffix(string(all), "xy") {
-		t.Errorf("%d bytes, %v", len(all), err)
-	}
-	<-added
-	full := newInputBuffer()
-	full.add(make([]byte, api.StdinWindow))
-	dropped := make(chan struct{})
-	go func() { full.add([]byte("y")); close(dropped) }()
-	full.drop()
-	<-dropped
-	if n, err := full.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
-		t.Errorf("%d, %v", n, err)
 	}
 }

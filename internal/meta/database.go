@@ -143,6 +143,19 @@ var migrations = []string{
 	CREATE INDEX ssh_keys_by_project ON ssh_keys (project, id);
 	CREATE UNIQUE INDEX ssh_keys_by_fingerprint ON ssh_keys (fingerprint, project) WHERE kind = 'key';
 	CREATE INDEX ssh_keys_by_expiry ON ssh_keys (expires_at) WHERE kind = 'certificate';`,
+	`CREATE TABLE ports (
+		id          TEXT PRIMARY KEY,
+		project     TEXT NOT NULL REFERENCES projects (name),
+		instance_id TEXT NOT NULL REFERENCES instances (id) ON DELETE CASCADE,
+		port        INTEGER NOT NULL,
+		protocol    TEXT NOT NULL,
+		access      TEXT NOT NULL,
+		subdomain   TEXT NOT NULL,
+		host_port   INTEGER NOT NULL,
+		created_at  INTEGER NOT NULL
+	);
+	CREATE INDEX ports_by_instance ON ports (instance_id);
+	CREATE UNIQUE INDEX ports_by_subdomain ON ports (subdomain) WHERE subdomain <> '';`,
 }
 
 // How often the database is synced: with the log's checkpoints, or with every
