@@ -28,11 +28,6 @@ type FileList struct {
 	Files []FileInfo `json:"files" doc:"By name."`
 }
 
-// FilesRemoved says what is gone.
-type FilesRemoved struct {
-	Removed []string `json:"removed"`
-}
-
 // UploadRequest writes one file, or unpacks an archive where target_path ends
 // with a slash.
 type UploadRequest struct {

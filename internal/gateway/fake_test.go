@@ -101,6 +101,10 @@ func (f *fakeExecutor) Cancel(_ context.Context, _, id string) error {
 	return nil
 }
 
+func (f *fakeExecutor) PortOf(_ context.Context, subdomain string) (*faas.Port, error) {
+	return nil, faas.Errorf(faas.KindNotFound, "there is no exposed port %s", subdomain)
+}
+
 func (f *fakeExecutor) last(t *testing.T) faas.Request {
 	t.Helper()
 	f.mu.Lock()

@@ -44,7 +44,7 @@ func (g *Gateway) registerFiles() {
 	handle(g, op("list-files", http.MethodGet, api.PathInstances+"/{id}/files/list", "List a directory of an instance", changeErrors...),
 		api.FileList{Path: "/work", Files: []api.FileInfo{exampleFile}}, g.listFiles)
 	handle(g, op("delete-file", http.MethodDelete, api.PathInstances+"/{id}/files", "Remove a file of an instance, or a directory", changeErrors...),
-		api.FilesRemoved{Removed: []string{"/work/data.csv"}}, g.deleteFile)
+		api.Removed{Removed: []string{"/work/data.csv"}}, g.deleteFile)
 	upload := op("upload-file", http.MethodPost, api.PathUpload, "Write a file of an instance from a JSON body", changeErrors...)
 	upload.Description = "For older clients. PUT on `files` and `archive` stream and have no limit on the size."
 	handleBody(g, upload, map[string]any{
@@ -95,12 +95,12 @@ func (g *Gateway) listFiles(ctx context.Context, in *filesInput) (api.FileList, 
 	return list, err
 }
 
-func (g *Gateway) deleteFile(ctx context.Context, in *removeInput) (api.FilesRemoved, error) {
+func (g *Gateway) deleteFile(ctx context.Context, in *removeInput) (api.Removed, error) {
 	if err := checkPath("path", in.Path); err != nil {
-		return api.FilesRemoved{}, err
+		return api.Removed{}, err
 	}
 	err := g.inGuest(ctx, in.ID, func(c *guest.Client) error { return c.Remove(ctx, in.Path, in.Recursive) })
-	return api.FilesRemoved{Removed: []string{in.Path}}, err
+	return api.Removed{Removed: []string{in.Path}}, err
 }
 
 func (g *Gateway) uploadFile(ctx context.Context, _ *struct{}, in *api.UploadRequest) (api.FileInfo, error) {

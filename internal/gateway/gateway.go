@@ -35,6 +35,7 @@ type Executor interface {
 	Pools
 	Runtimes
 	Streams
+	Ports
 	Instances
 	Snapshots
 	Transfers
@@ -61,7 +62,9 @@ type Options struct {
 	AllowedHosts []string
 	// AllowedOrigins are the web origins whose pages may use the API.
 	AllowedOrigins []string
-	MaxBodyBytes   int64 // 0: 64 MiB
+	// PortDomain is what stands behind the names of exposed ports; "": localhost.
+	PortDomain   string
+	MaxBodyBytes int64 // 0: 64 MiB
 	// Resources are what an execution gets that does not say: quotas count with
 	// them.
 	Resources faas.Resources
@@ -98,6 +101,8 @@ type Gateway struct {
 	stop     context.CancelCauseFunc
 	leaving  context.Context // ends when the server begins to go away
 	leave    context.CancelFunc
+	proxy    *proxy
+	sessions portSessions
 	work     sync.WaitGroup // hijacked connections and probes
 }
 
@@ -115,6 +120,10 @@ func New(opts Options) (*Gateway, error) {
 		g.answers = idempotency.New(opts.Answers)
 	}
 	g.base, g.stop = context.WithCancelCause(context.Background())
+	if g.opts.PortDomain == "" {
+		g.opts.PortDomain = "localhost"
+	}
+	g.proxy = g.newProxy()
 	g.leaving, g.leave = context.WithCancel(g.base)
 	g.api = humago.New(g.mux, g.humaConfig())
 	describeForms(g.api.OpenAPI().Components.Schemas)
@@ -125,7 +134,7 @@ func New(opts Options) (*Gateway, error) {
 		return nil, faas.Errorf(faas.KindInternal, "describe the API: %w", err)
 	}
 	g.openapi = spec
-	g.handler = g.identify(g.guard(g.limit(g.authenticate(g.idempotent(http.HandlerFunc(g.route))))))
+	g.handler = g.identify(g.byHost(g.guard(g.limit(g.authenticate(g.idempotent(http.HandlerFunc(g.route)))))))
 	return g, nil
 }
 
@@ -138,7 +147,12 @@ func (g *Gateway) OpenAPI() ([]byte, error) { return g.api.OpenAPI().YAML() }
 // Server returns an HTTP server for the gateway with its limits and time-outs
 // set. Close cancels the requests that it runs.
 func (g *Gateway) Server() *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true) // gRPC clients of exposed ports
 	return &http.Server{
+		Protocols:         protocols,
 		Handler:           g,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
@@ -176,4 +190,5 @@ func (g *Gateway) Close() {
 	g.draining.Store(true)
 	g.stop(errStopped)
 	g.work.Wait()
+	g.proxy.close()
 }

@@ -122,7 +122,7 @@ func TestRefusals(t *testing.T) {
 		{"foreign host with port", "POST", api.PathExecute, ok, []string{"Host", "evil.example:8080"}, 403, "permission_denied", "host name"},
 		{"sneaky host", "POST", api.PathExecute, ok, []string{"Host", "localhost.evil.example"}, 403, "permission_denied", "host name"},
 		{"localhost", "POST", api.PathExecute, ok, []string{"Host", "localhost:8080"}, 200, "", ""},
-		{"subdomain", "POST", api.PathExecute, ok, []string{"Host", "app.localhost"}, 200, "", ""},
+		{"subdomain", "POST", api.PathExecute, ok, []string{"Host", "app.localhost"}, 404, "not_found", "exposed port"},
 		{"ip", "POST", api.PathExecute, ok, []string{"Host", "[::1]:8080"}, 200, "", ""},
 		{"configured host", "POST", api.PathExecute, ok, []string{"Host", "FAAS.example"}, 200, "", ""},
 		{"foreign origin", "POST", api.PathExecute, ok, []string{"Origin", "https://evil.example"}, 403, "permission_denied", "web pages"},

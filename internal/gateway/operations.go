@@ -122,6 +122,7 @@ var areas = []func(*Gateway){
 	(*Gateway).registerEvents,
 	(*Gateway).registerFiles,
 	(*Gateway).registerStreams,
+	(*Gateway).registerPorts,
 	(*Gateway).registerServer,
 }
 

@@ -55,16 +55,26 @@ func (g *Gateway) redeem(r *http.Request, plain string) (auth.Identity, error) {
 	if r.Method != http.MethodGet || !isStream(r) {
 		return auth.Identity{}, faas.Errorf(faas.KindUnauthenticated, "a ticket is for a WebSocket or an event stream only")
 	}
+	return g.redeemAny(r, plain)
+}
+
+// redeemAny is redeem for whatever kind of request.
+func (g *Gateway) redeemAny(r *http.Request, plain string) (auth.Identity, error) {
 	t, err := g.tickets.Redeem(plain, r.URL.Path)
 	if err != nil || g.opts.Auth == nil {
 		return t.Identity, err
 	}
-	key, err := g.opts.Auth.Store().Key(r.Context(), t.Identity.KeyID)
+	return g.identityOf(r.Context(), t.Identity.KeyID)
+}
+
+// identityOf returns what a key may do now.
+func (g *Gateway) identityOf(ctx context.Context, keyID string) (auth.Identity, error) {
+	key, err := g.opts.Auth.Store().Key(ctx, keyID)
 	if err != nil && faas.KindOf(err) != faas.KindNotFound {
 		return auth.Identity{}, err
 	}
 	if err != nil || key.Expired(time.Now()) {
-		return auth.Identity{}, faas.Errorf(faas.KindUnauthenticated, "the key of the ticket is no more")
+		return auth.Identity{}, faas.Errorf(faas.KindUnauthenticated, "the key that it stood for is no more")
 	}
 	return key.Identity(), nil
 }
