@@ -22,6 +22,7 @@ const (
 	PathHealth          = "/health"
 	PathOpenAPI         = "/openapi.json"
 	PathDocs            = "/docs"
+	PathConsole         = "/console"
 )
 
 // HeaderRequestID carries the id of a request: accepted when it is well

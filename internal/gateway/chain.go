@@ -277,7 +277,7 @@ func (g *Gateway) recognise(c *caller, r *http.Request) error {
 		c.identity = auth.Identity{KeyID: "none", Project: faas.DefaultProject, Role: auth.RoleAdmin}
 		return nil
 	}
-	if slices.Contains(open, r.URL.Path) {
+	if _, console := consoleRoutes[r.URL.Path]; console || slices.Contains(open, r.URL.Path) {
 		return nil
 	}
 	if r.Header.Get("X-API-Key") == "" && !auth.WellFormed(bearer(r.Header)) {

@@ -123,6 +123,7 @@ var areas = []func(*Gateway){
 	(*Gateway).registerFiles,
 	(*Gateway).registerStreams,
 	(*Gateway).registerPorts,
+	(*Gateway).registerConsole,
 	(*Gateway).registerServer,
 }
 
