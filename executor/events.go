@@ -49,13 +49,14 @@ func (v *events) listen(project string) *stream.Feed[faas.Event] {
 func (e *Executor) LastEvent(project string) int64 { return e.events.listen(orDefault(project)).Last() }
 
 // NextEvents waits for events of a project beyond a number and returns some of
-// them. lost says that there were others, which are not kept any more.
-func (e *Executor) NextEvents(ctx context.Context, project string, since int64) (found []stream.Entry[faas.Event], lost bool, err error) {
-	found, lost, err = e.events.listen(orDefault(project)).Next(ctx, since)
+// them, and the number to continue from. lost says that there were others
+// before, which are not kept any more.
+func (e *Executor) NextEvents(ctx context.Context, project string, since int64) (found []stream.Entry[faas.Event], at int64, lost bool, err error) {
+	found, at, lost, err = e.events.listen(orDefault(project)).Next(ctx, since)
 	if err != nil {
-		return nil, false, stopped(ctx, "wait for events")
+		return nil, since, false, stopped(ctx, "wait for events")
 	}
-	return found, lost, nil
+	return found, at, lost, nil
 }
 
 // publish adds an event of a project; make fills it in when someone listens.

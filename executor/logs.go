@@ -164,7 +164,7 @@ func (f *follower) pieces(follow bool) ([]faas.LogPiece, <-chan struct{}) {
 	if len(found) > 0 || l.tail == nil {
 		return found, l.moved
 	}
-	entries, _ := l.tail.After(f.seq)
+	entries, _, _ := l.tail.After(f.seq)
 	for _, t := range entries {
 		f.seq = t.Seq
 		from := max(t.Value.from, f.at[t.Value.stream])

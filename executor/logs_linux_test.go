@@ -127,7 +127,7 @@ func TestEvents(t *testing.T) {
 	}
 	var got []faas.EventType
 	for len(got) < len(want) {
-		found, lost, err := e.NextEvents(t.Context(), "", since)
+		found, _, lost, err := e.NextEvents(t.Context(), "", since)
 		if err != nil || lost {
 			t.Fatal(lost, err)
 		}
@@ -145,7 +145,7 @@ func TestEvents(t *testing.T) {
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, _, err := e.NextEvents(ended, "", since); err == nil {
+	if _, _, _, err := e.NextEvents(ended, "", since); err == nil {
 		t.Error("there is an event too many")
 	}
 }

@@ -55,40 +55,43 @@ func (f *Feed[T]) Last() int64 {
 // batch is how many entries are returned at once.
 const batch = 64
 
-// After returns entries beyond since, none when there are none. lost says that
-// others between since and the first of them are gone.
-func (f *Feed[T]) After(since int64) (found []Entry[T], lost bool) {
+// After returns entries beyond since, none when there are none, and the number
+// to continue from. lost says that others between since and the first of them
+// are gone.
+func (f *Feed[T]) After(since int64) (found []Entry[T], at int64, lost bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.after(since)
 }
 
-func (f *Feed[T]) after(since int64) (found []Entry[T], lost bool) {
-	if since > f.seq {
-		since, lost = f.start, true // a number of another process
+func (f *Feed[T]) after(since int64) (found []Entry[T], at int64, lost bool) {
+	if at = since; at > f.seq {
+		at = f.start - 1 // a number of another process
 	}
-	lost = lost || since < f.kept.dropped
-	first := f.kept.after(since)
+	if at < f.kept.dropped {
+		at, lost = f.kept.dropped, true
+	}
+	first := f.kept.after(at)
 	for _, e := range f.kept.entries[first:min(first+batch, len(f.kept.entries))] {
-		found = append(found, Entry[T]{e.seq, e.value})
+		found, at = append(found, Entry[T]{e.seq, e.value}), e.seq
 	}
-	return found, lost
+	return found, at, lost
 }
 
 // Next is After that waits until there is something to return.
-func (f *Feed[T]) Next(ctx context.Context, since int64) (found []Entry[T], lost bool, err error) {
+func (f *Feed[T]) Next(ctx context.Context, since int64) (found []Entry[T], at int64, lost bool, err error) {
 	for {
 		f.mu.Lock()
-		found, lost = f.after(since)
+		found, at, lost = f.after(since)
 		moved := f.moved
 		f.mu.Unlock()
 		if len(found) > 0 || lost {
-			return found, lost, nil
+			return found, at, lost, nil
 		}
 		select {
 		case <-moved:
 		case <-ctx.Done():
-			return nil, false, ctx.Err()
+			return nil, since, false, ctx.Err()
 		}
 	}
 }

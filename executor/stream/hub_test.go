@@ -280,23 +280,23 @@ func TestFeed(t *testing.T) {
 	for i := range 100 {
 		f.Add(i, 1)
 	}
-	found, lost, err := f.Next(t.Context(), start)
+	found, _, lost, err := f.Next(t.Context(), start)
 	if err != nil || !lost || len(found) != 10 || found[0].Value != 90 || found[9].Seq != f.Last() {
 		t.Errorf("%v, %v, %v", found, lost, err)
 	}
-	if found, lost, _ := f.Next(t.Context(), found[7].Seq); lost || len(found) != 2 {
+	if found, _, lost, _ := f.Next(t.Context(), found[7].Seq); lost || len(found) != 2 {
 		t.Errorf("%v, %v", found, lost)
 	}
-	if _, lost, _ := f.Next(t.Context(), f.Last()+5); !lost {
+	if _, _, lost, _ := f.Next(t.Context(), f.Last()+5); !lost {
 		t.Error("a number of another process is taken for ours")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(time.Millisecond, cancel)
-	if _, _, err := f.Next(ctx, f.Last()); !errors.Is(err, context.Canceled) {
+	if _, _, _, err := f.Next(ctx, f.Last()); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 	go f.Add(7, 1)
-	if found, _, err := f.Next(t.Context(), f.Last()); err != nil || len(found) != 1 && found[0].Value != 7 {
+	if found, _, _, err := f.Next(t.Context(), f.Last()); err != nil || len(found) != 1 && found[0].Value != 7 {
 		t.Errorf("%v, %v", found, err)
 	}
 }

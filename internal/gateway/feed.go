@@ -82,7 +82,7 @@ func (g *Gateway) followEvents(w http.ResponseWriter, r *http.Request) {
 	defer stopBeating()
 	everything := q.since == 0
 	for {
-		found, lost, err := g.opts.Executor.NextEvents(ctx, identity(ctx).Project, q.since)
+		found, at, lost, err := g.opts.Executor.NextEvents(ctx, identity(ctx).Project, q.since)
 		if err != nil {
 			return // the client or the server is going away; it comes back with its id
 		}
@@ -92,11 +92,7 @@ func (g *Gateway) followEvents(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 		everything = false
-		if lost && len(found) == 0 {
-			q.since = g.opts.Executor.LastEvent(identity(ctx).Project)
-		}
 		for _, e := range found {
-			q.since = e.Seq
 			if !q.wants(e.Value.Type) {
 				continue
 			}
@@ -104,6 +100,7 @@ func (g *Gateway) followEvents(w http.ResponseWriter, r *http.Request) {
 				return
 			}
 		}
+		q.since = at
 	}
 }
 

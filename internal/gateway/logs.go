@@ -19,7 +19,7 @@ import (
 type Streams interface {
 	Logs(ctx context.Context, project, id string, from faas.LogPosition, follow bool, each func(faas.LogPiece) error) (*faas.Execution, error)
 	LastEvent(project string) int64
-	NextEvents(ctx context.Context, project string, since int64) ([]stream.Entry[faas.Event], bool, error)
+	NextEvents(ctx context.Context, project string, since int64) (found []stream.Entry[faas.Event], at int64, lost bool, err error)
 	OpenStream(ctx context.Context, project, id string, opts stream.Options) (*stream.Conn, error)
 }
 
