@@ -51,20 +51,20 @@ func (c *Conn) Exec(req faas.Request, input bool) (string, error) {
 	c.hub.tasks.Add(1)
 	go func() {
 		defer c.hub.tasks.Done()
-		cmd.run(req)
+		cmd.run(req, c.run)
 	}()
 	return req.ID, nil
 }
 
 // run runs the command to its end and tells about it.
-func (cmd *Command) run(req faas.Request) {
+func (cmd *Command) run(req faas.Request, exec func(context.Context, faas.Request) (*faas.Result, error)) {
 	s := cmd.session
 	stdout, stderr := cmd.output(Stdout), cmd.output(Stderr)
 	req.Stdout, req.Stderr = stdout, stderr
 	req.Started = func(e faas.Execution) {
 		s.tell(Frame{Kind: Started, Exec: e.ID, Command: e.Command})
 	}
-	result, err := s.hub.instance.Exec(s.ctx, req)
+	result, err := exec(s.ctx, req)
 	cmd.CloseInput()
 	_ = stdout.Flush() //nolint:errcheck // fails when the session has ended, and nobody hears
 	_ = stderr.Flush() //nolint:errcheck // see above

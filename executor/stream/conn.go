@@ -14,6 +14,7 @@ type Conn struct {
 	session   *session // nil: it follows everything and starts nothing of its own
 	all       bool
 	processes bool
+	run       func(ctx context.Context, req faas.Request) (*faas.Result, error)
 	cursor    int64  // the newest frame that Next returned
 	taken     int64  // of session.frames.total
 	begun     bool   // Next has looked

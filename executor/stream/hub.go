@@ -76,6 +76,8 @@ type Options struct {
 	// Session continues the session of that name. A client that resumes
 	// without one gets the frames of all of them.
 	Session string
+	// Run runs the client's commands in the instance; nil: Instance.Exec.
+	Run func(ctx context.Context, req faas.Request) (*faas.Result, error)
 	// Processes reports processes that come and go.
 	Processes bool
 }
@@ -88,7 +90,10 @@ func (h *Hub) Join(opts Options) (*Conn, error) {
 	if h.closed != nil {
 		return nil, h.closed
 	}
-	c := &Conn{hub: h, cursor: h.seq, wake: make(chan struct{}, 1), processes: opts.Processes, gone: make(chan struct{})}
+	c := &Conn{hub: h, cursor: h.seq, wake: make(chan struct{}, 1), processes: opts.Processes, run: opts.Run, gone: make(chan struct{})}
+	if c.run == nil {
+		c.run = h.instance.Exec
+	}
 	if opts.Resume {
 		c.cursor = opts.Since
 		c.all = opts.Session == ""

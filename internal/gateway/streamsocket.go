@@ -32,6 +32,12 @@ func (g *Gateway) openStream(w http.ResponseWriter, r *http.Request) {
 		g.fail(w, r, err)
 		return
 	}
+	caller := callerOf(r.Context())
+	opts.Run = func(ctx context.Context, req faas.Request) (*faas.Result, error) {
+		// It outlives the connection, and is still its caller's.
+		req.Mode, req.InstanceID = faas.ModePersistent, id
+		return g.run(context.WithValue(ctx, callerKey{}, caller), req)
+	}
 	conn, err := g.opts.Executor.OpenStream(r.Context(), identity(r.Context()).Project, id, opts)
 	if err != nil {
 		g.fail(w, r, err)
