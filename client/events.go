@@ -1,7 +1,6 @@
 package client
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,12 +16,7 @@ import (
 	"github.com/faas-platform/faas/api"
 )
 
-// sse is one server-sent event.
-type sse struct{ id, name, data string }
-
 const (
-	// maxEvent bounds one event.
-	maxEvent = 64 << 20
 	// silence is how long a stream may say nothing, heartbeats included, before
 	// its connection counts as dead.
 	silence = 45 * time.Second
@@ -34,11 +28,11 @@ const (
 // follow reads an event stream to its end, and connects again from where it
 // was when the connection is lost. last says with which event the stream is
 // over; nil: it has no end.
-func (c *Client) follow(ctx context.Context, path, since string, last func(sse) bool) iter.Seq2[sse, error] {
-	return func(yield func(sse, error) bool) {
+func (c *Client) follow(ctx context.Context, path, since string, last func(serverEvent) bool) iter.Seq2[serverEvent, error] {
+	return func(yield func(serverEvent, error) bool) {
 		pause := firstPause
 		for {
-			err := c.readEvents(ctx, path, since, func(e sse) bool {
+			err := c.followOnce(ctx, path, since, func(e serverEvent) bool {
 				pause = firstPause
 				if e.id != "" {
 					since = e.id
@@ -49,14 +43,14 @@ func (c *Client) follow(ctx context.Context, path, since string, last func(sse) 
 			case errors.Is(err, errEnough):
 				return
 			case ctx.Err() != nil:
-				yield(sse{}, ctx.Err())
+				yield(serverEvent{}, ctx.Err())
 				return
 			case faas.KindOf(err) != faas.KindUnavailable:
-				yield(sse{}, err)
+				yield(serverEvent{}, err)
 				return
 			}
 			if !wait(ctx, pause) {
-				yield(sse{}, ctx.Err())
+				yield(serverEvent{}, ctx.Err())
 				return
 			}
 			pause = min(2*pause, longestPause)
@@ -78,8 +72,8 @@ func wait(ctx context.Context, pause time.Duration) bool {
 	}
 }
 
-// readEvents reads one connection's events until each wants no more.
-func (c *Client) readEvents(ctx context.Context, path, since string, each func(sse) bool) error {
+// followOnce reads one connection's events until each wants no more.
+func (c *Client) followOnce(ctx context.Context, path, since string, each func(serverEvent) bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	header := http.Header{"Accept": {"text/event-stream"}}
@@ -93,30 +87,32 @@ func (c *Client) readEvents(ctx context.Context, path, since string, each func(s
 	defer response.Body.Close()
 	alive := time.AfterFunc(silence, cancel)
 	defer alive.Stop()
-	lines := bufio.NewReader(response.Body)
-	var e sse
-	for {
-		line, err := readLine(lines)
-		if err != nil {
-			return c.unreachable(lostStream(err))
-		}
-		alive.Reset(silence)
-		name, value, _ := strings.Cut(line, ":")
-		value = strings.TrimPrefix(value, " ")
-		switch {
-		case line == "" && e.name != "":
-			if !each(e) {
-				return errEnough
-			}
-			e = sse{}
-		case name == "id":
-			e.id = value
-		case name == "event":
-			e.name = value
-		case name == "data":
-			e.data += value
-		}
+	enough := false
+	err = readEvents(&aliveReader{response.Body, alive}, func(e serverEvent) bool {
+		enough = !each(e)
+		return !enough
+	})
+	if enough {
+		return errEnough
 	}
+	if err == nil {
+		err = io.ErrUnexpectedEOF
+	}
+	return c.unreachable(lostStream(err))
+}
+
+// aliveReader puts a connection's end off whenever something comes.
+type aliveReader struct {
+	from  io.Reader
+	alive *time.Timer
+}
+
+func (r *aliveReader) Read(p []byte) (int, error) {
+	n, err := r.from.Read(p)
+	if n > 0 {
+		r.alive.Reset(silence)
+	}
+	return n, err
 }
 
 // lostStream is what becomes of a stream's connection that ended: it can be
@@ -126,22 +122,6 @@ func lostStream(err error) error {
 		return io.ErrUnexpectedEOF
 	}
 	return err
-}
-
-func readLine(r *bufio.Reader) (string, error) {
-	var line []byte
-	for {
-		piece, more, err := r.ReadLine()
-		line = append(line, piece...)
-		switch {
-		case err != nil:
-			return "", err
-		case len(line) > maxEvent:
-			return "", faas.Errorf(faas.KindPayloadTooLarge, "an event is larger than %d bytes", maxEvent)
-		case !more:
-			return string(line), nil
-		}
-	}
 }
 
 // EventOptions says which events are wanted. Every field may be left empty.
@@ -172,12 +152,12 @@ func (c *Client) Logs(ctx context.Context, id string) (*api.Logs, error) {
 // frames of type stdout and stderr, then exit or error. It connects again by
 // itself, from where it was.
 func (c *Client) FollowLogs(ctx context.Context, id string) iter.Seq2[api.ServerFrame, error] {
-	return decoded[api.ServerFrame](c.follow(ctx, api.PathLogs+"/"+url.PathEscape(id)+"/stream", "", func(e sse) bool {
+	return decoded[api.ServerFrame](c.follow(ctx, api.PathLogs+"/"+url.PathEscape(id)+"/stream", "", func(e serverEvent) bool {
 		return e.name == api.FrameExit || e.name == api.FrameError
 	}))
 }
 
-func decoded[T any](events iter.Seq2[sse, error]) iter.Seq2[T, error] {
+func decoded[T any](events iter.Seq2[serverEvent, error]) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		for e, err := range events {
 			var value T

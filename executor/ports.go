@@ -130,23 +130,53 @@ func (e *Executor) ClosePort(ctx context.Context, project, id string) error {
 }
 
 // DialPort connects to a port of an instance, on its loopback interface, and
-// wakes it where it sleeps. It needs no network of the instance's.
+// wakes it where it sleeps. It needs no network of the
+// instance's, which does not fall asleep until the connection is closed.
 func (e *Executor) DialPort(ctx context.Context, project, id string, port int) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	var conn net.Conn
-	err := e.Guest(ctx, project, id, func(c *guest.Client) error {
-		var err error
-		if conn, err = c.DialPort(ctx, "tcp", strconv.Itoa(port)); err == nil || faas.KindOf(err) != faas.KindUnavailable {
-			return err
-		}
-		// A server may listen on the other loopback address alone.
-		if other, otherErr := c.DialPort(ctx, "tcp", net.JoinHostPort("::1", strconv.Itoa(port))); otherErr == nil {
-			conn, err = other, nil
-		}
-		return err
-	})
-	return conn, err
+	_, s, leave, err := e.enter(ctx, orDefault(project), id, "connect to a port of")
+	if err != nil {
+		return nil, err
+	}
+	conn, err := dialInside(ctx, s.Client, strconv.Itoa(port))
+	if err != nil {
+		leave()
+		return nil, err
+	}
+	return &usedConn{Conn: conn, leave: sync.OnceFunc(leave)}, nil
+}
+
+// dialInside connects to a port on either loopback address.
+func dialInside(ctx context.Context, c *guest.Client, port string) (net.Conn, error) {
+	conn, err := c.DialPort(ctx, "tcp", port)
+	if err == nil || faas.KindOf(err) != faas.KindUnavailable {
+		return conn, err
+	}
+	if other, otherErr := c.DialPort(ctx, "tcp", net.JoinHostPort("::1", port)); otherErr == nil {
+		return other, nil
+	}
+	return nil, err
+}
+
+// usedConn keeps its instance awake until it is closed.
+type usedConn struct {
+	net.Conn
+	leave func()
+}
+
+// CloseWrite says that nothing more comes.
+func (c *usedConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+// Close implements net.Conn.
+func (c *usedConn) Close() error {
+	defer c.leave()
+	return c.Conn.Close()
 }
 
 // ports are the listeners of exposed TCP ports.

@@ -40,7 +40,7 @@ class Session {
   constructor(instance) {
     Object.assign(this, { instance, seq: null, name: "", exec: "", over: false, tries: 0 });
     this.terminal = new Terminal($("terminal"), { ...size(), send: (data) => this.send({ type: "stdin", id: this.exec, data }) });
-    globalThis.terminal = this.terminal; // for those who look at it from the browser's tools
+    Object.assign(globalThis, { terminal: this.terminal, session: this }); // for those who look at it from the browser's tools
   }
 
   async connect() {
