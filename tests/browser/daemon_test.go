@@ -169,7 +169,17 @@ func browser(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	ctx, stopAllocator := chromedp.NewExecAllocator(ctx, options...)
 	ctx, stopBrowser := chromedp.NewContext(ctx)
-	t.Cleanup(func() { stopBrowser(); stopAllocator(); cancel() })
+	t.Cleanup(func() {
+		if err := chromedp.Cancel(ctx); err != nil {
+			t.Logf("close the browser: %v", err)
+		}
+		if c := chromedp.FromContext(ctx); c != nil && c.Allocator != nil {
+			c.Allocator.Wait() // its profile is removed next
+		}
+		stopBrowser()
+		stopAllocator()
+		cancel()
+	})
 	if err := chromedp.Run(ctx); err != nil {
 		t.Fatalf("start %s: %v", path, err)
 	}
@@ -184,4 +194,6 @@ func run(t *testing.T, ctx context.Context, what string, actions ...chromedp.Act
 	}
 }
 
-func (i *installation) sub(name string) string { return fmt.Sprintf("http://%s.localhost:%s", name, i.port) }
+func (i *installation) sub(name string) string {
+	return fmt.Sprintf("http://%s.localhost:%s", name, i.port)
+}
