@@ -32,6 +32,9 @@ type commands struct {
 	Pool       poolCommand       `cmd:"" help:"Keep sandboxes warm."`
 	Snapshot   snapshotCommand   `cmd:"" help:"Move, check and free snapshots."`
 	Ps         psCommand         `cmd:"" help:"List executions, newest first."`
+	Logs       logsCommand       `cmd:"" help:"Show what an execution has written."`
+	Events     eventsCommand     `cmd:"" help:"Follow what changes in the project."`
+	Port       portCommand       `cmd:"" help:"Reach ports of instances."`
 	SSH        sshCommand        `cmd:"" name:"ssh" help:"Log in to an instance, or run a command in it, by SSH."`
 	SSHConfig  sshConfigCommand  `cmd:"" name:"ssh-config" help:"Print a block for ssh_config, with a key and known hosts that work."`
 	SSHKey     sshKeyCommand     `cmd:"" name:"ssh-key" help:"Manage the keys that log in to instances."`
