@@ -117,6 +117,18 @@ export interface CreateTicketRequest {
   path?: string;
 }
 
+export interface Event {
+  execution?: Execution;
+  /** Of the object. */
+  id: string;
+  instance?: Instance;
+  /** Continue after it with Last-Event-ID or since. */
+  seq: number;
+  snapshot?: Snapshot;
+  time: string;
+  type: "instance.created" | "instance.changed" | "instance.deleted" | "snapshot.created" | "snapshot.changed" | "snapshot.deleted" | "execution.started" | "execution.ended" | "lost";
+}
+
 export interface ExecRequest {
   /** A string, run by sh -c, or an array of arguments, run as it is. */
   command: string | string[];
@@ -279,9 +291,43 @@ export interface ExecutorMetrics {
   running: number;
 }
 
+export interface ExposeRequest {
+  /** key (default): with an API key of the project. public: with nothing; tcp knows only that. */
+  access?: "key" | "public";
+  /** Alias of instance_id, for older clients. */
+  container_id?: string;
+  /** Id of the instance, or its name. */
+  instance_id: string;
+  /** Port inside, on its loopback interface. */
+  internal_port: number;
+  /** http (default): HTTP/1.1, WebSockets and events. h2c: HTTP/2 without TLS to the program inside, for gRPC. tcp: a port of the server's machine, passed on as it comes. */
+  protocol?: "http" | "h2c" | "tcp";
+  /** A DNS label, unique on the server. Default: the port and the instance's id. */
+  subdomain?: string;
+}
+
 export interface FieldError {
   field: string;
   reason: string;
+}
+
+export interface FileInfo {
+  gid: number;
+  /** Permissions in octal, with the set-id and sticky bits. */
+  mode: string;
+  modified_at: string;
+  path: string;
+  size_bytes: number;
+  /** Of a symbolic link. */
+  target?: string;
+  type: "file" | "directory" | "symlink" | "fifo" | "socket" | "device";
+  uid: number;
+}
+
+export interface FileList {
+  /** By name. */
+  files: FileInfo[];
+  path: string;
 }
 
 export interface ForkFailure {
@@ -684,6 +730,19 @@ export interface InstanceUpdate {
   ttl_ms?: number;
 }
 
+export interface Logs {
+  execution_id: string;
+  status: string;
+  stderr: string;
+  /** Standard error, when it is not UTF-8. */
+  stderr_base64?: string;
+  stdout: string;
+  /** Standard output, when it is not UTF-8. */
+  stdout_base64?: string;
+  /** There was more than is kept. */
+  truncated: boolean;
+}
+
 export interface MergeConflict {
   branches: string[];
   path: string;
@@ -823,6 +882,25 @@ export interface PoolSettings {
   priority?: number;
   /** Default: auto. */
   runtime?: "auto" | "docker" | "native" | "gvisor" | "firecracker" | "qemu";
+}
+
+export interface Port {
+  access: string;
+  created_at: string;
+  /** tcp: of the server's machine. */
+  host_port?: number;
+  id: string;
+  instance_id: string;
+  internal_port: number;
+  /** The same below the API, for programs: with a key, on the API's own host name. */
+  path?: string;
+  protocol: string;
+  public_url: string;
+  subdomain?: string;
+}
+
+export interface PortList {
+  ports: Port[];
 }
 
 export interface Prewarm {
@@ -1134,6 +1212,7 @@ export interface ServerFrame {
   data_base64?: string;
   error?: Problem;
   id?: string;
+  lost?: number;
   result?: ExecuteResponse;
   seq: number;
   signal?: string;
@@ -1355,9 +1434,84 @@ export interface SnapshotVerify {
   ids?: string[];
 }
 
+export interface StreamFrame {
+  /** stdin_ack: consumed so far. */
+  bytes?: number;
+  /** exit */
+  code?: number;
+  /** started, process_event */
+  command?: string[];
+  /** stdout, stderr: a string. custom: any value. */
+  data?: Json;
+  /** stdout, stderr: in place of data where it is not UTF-8. */
+  data_base64?: string;
+  /** error */
+  error?: Problem;
+  /** file_event: created, modified, removed, renamed, overflow. process_event: started, exited. */
+  event?: string;
+  /** The execution that the frame is about. */
+  id?: string;
+  /** state */
+  instance?: Instance;
+  /** custom */
+  name?: string;
+  /** file_event */
+  path?: string;
+  /** process_event */
+  pid?: number;
+  /** Continue after it with since. */
+  seq: number;
+  /** The first state: the name under which this client's session can be continued. */
+  session?: string;
+  /** exit */
+  signal?: string;
+  /** state, after a checkpoint */
+  snapshot_id?: string;
+  /** state: the instance's status */
+  state?: string;
+  type: "started" | "stdout" | "stderr" | "stdin_ack" | "exit" | "file_event" | "process_event" | "custom" | "state" | "error" | "heartbeat";
+}
+
+export interface StreamRequest {
+  /** exec, resize */
+  cols?: number;
+  /** stdin */
+  data?: string;
+  /** stdin, in place of data */
+  data_base64?: string;
+  /** stdin, close_stdin, resize, signal: the execution. Default: the one that was started last. */
+  id?: string;
+  /** checkpoint: default auto */
+  kind?: "auto" | "fs" | "full";
+  /** checkpoint: of the snapshot */
+  name?: string;
+  /** watch: absolute */
+  path?: string;
+  /** watch: with all that is below */
+  recursive?: boolean;
+  /** exec, resize */
+  rows?: number;
+  /** signal: a name or number */
+  signal?: string;
+  /** exec: run in a terminal. */
+  tty?: boolean;
+  type: "exec" | "stdin" | "close_stdin" | "resize" | "signal" | "watch" | "get_state" | "checkpoint" | "stop";
+}
+
 export interface Ticket {
   expires_at: string;
   ticket: string;
+}
+
+export interface UploadRequest {
+  /** Alias of instance_id, for older clients. */
+  container_id?: string;
+  /** The content: standard base64, or an array of bytes. */
+  files_data: string | number[];
+  /** Id of the instance, or its name. */
+  instance_id: string;
+  /** Absolute. With a slash at its end files_data is a tar archive that is unpacked there. */
+  target_path: string;
 }
 
 export interface Usage {

@@ -12,7 +12,7 @@ import builtins
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from ._decode import Model
 
@@ -28,6 +28,7 @@ __all__ = [
     "Capability",
     "CreateAPIKeyOptions",
     "CreateTicketOptions",
+    "Event",
     "ExecOptions",
     "ExecuteRequest",
     "ExecuteOptions",
@@ -35,7 +36,10 @@ __all__ = [
     "Execution",
     "ExecutionList",
     "ExecutorMetrics",
+    "ExposeOptions",
     "FieldError",
+    "FileInfo",
+    "FileList",
     "ForkFailure",
     "ForkOptions",
     "ForkedExecution",
@@ -55,6 +59,7 @@ __all__ = [
     "InstanceSettingsOptions",
     "InstanceStats",
     "InstanceUpdateOptions",
+    "Logs",
     "MergeConflict",
     "MergeOptions",
     "MergeResponse",
@@ -66,6 +71,8 @@ __all__ = [
     "Pool",
     "PoolList",
     "PoolSettingsOptions",
+    "Port",
+    "PortList",
     "PrewarmOptions",
     "Problem",
     "Process",
@@ -107,7 +114,10 @@ __all__ = [
     "SnapshotUpdateOptions",
     "SnapshotVerified",
     "SnapshotVerifyOptions",
+    "StreamFrame",
+    "StreamRequest",
     "Ticket",
+    "UploadOptions",
     "Usage",
     "UsageRecord",
     "UsageReport",
@@ -232,6 +242,19 @@ class CreateAPIKeyOptions(TypedDict, total=False):
 class CreateTicketOptions(TypedDict, total=False):
     path: str
     """Path that the ticket is for. Default: any WebSocket or event stream of the project."""
+
+
+@dataclass(frozen=True, repr=False)
+class Event(Model):
+    id: str
+    """Of the object."""
+    seq: int
+    """Continue after it with Last-Event-ID or since."""
+    time: datetime
+    type: Literal["instance.created", "instance.changed", "instance.deleted", "snapshot.created", "snapshot.changed", "snapshot.deleted", "execution.started", "execution.ended", "lost"]
+    execution: Execution | None = None
+    instance: Instance | None = None
+    snapshot: Snapshot | None = None
 
 
 class ExecOptions(TypedDict, total=False):
@@ -455,10 +478,42 @@ class ExecutorMetrics(Model):
     running: int
 
 
+class ExposeOptions(TypedDict, total=False):
+    access: Literal["key", "public"]
+    """key (default): with an API key of the project. public: with nothing; tcp knows only that."""
+    container_id: str
+    """Alias of instance_id, for older clients."""
+    protocol: Literal["http", "h2c", "tcp"]
+    """http (default): HTTP/1.1, WebSockets and events. h2c: HTTP/2 without TLS to the program inside, for gRPC. tcp: a port of the server's machine, passed on as it comes."""
+    subdomain: str
+    """A DNS label, unique on the server. Default: the port and the instance's id."""
+
+
 @dataclass(frozen=True, repr=False)
 class FieldError(Model):
     field: str
     reason: str
+
+
+@dataclass(frozen=True, repr=False)
+class FileInfo(Model):
+    gid: int
+    mode: str
+    """Permissions in octal, with the set-id and sticky bits."""
+    modified_at: datetime
+    path: str
+    size_bytes: int
+    type: Literal["file", "directory", "symlink", "fifo", "socket", "device"]
+    uid: int
+    target: str | None = None
+    """Of a symbolic link."""
+
+
+@dataclass(frozen=True, repr=False)
+class FileList(Model):
+    files: list[FileInfo]
+    """By name."""
+    path: str
 
 
 @dataclass(frozen=True, repr=False)
@@ -912,6 +967,20 @@ class InstanceUpdateOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True, repr=False)
+class Logs(Model):
+    execution_id: str
+    status: str
+    stderr: str
+    stdout: str
+    truncated: bool
+    """There was more than is kept."""
+    stderr_base64: bytes | None = None
+    """Standard error, when it is not UTF-8."""
+    stdout_base64: bytes | None = None
+    """Standard output, when it is not UTF-8."""
+
+
+@dataclass(frozen=True, repr=False)
 class MergeConflict(Model):
     branches: list[str]
     path: str
@@ -1058,6 +1127,27 @@ class PoolSettingsOptions(TypedDict, total=False):
     """The highest is served first when sandboxes or memory are short."""
     runtime: Literal["auto", "docker", "native", "gvisor", "firecracker", "qemu"]
     """Default: auto."""
+
+
+@dataclass(frozen=True, repr=False)
+class Port(Model):
+    access: str
+    created_at: datetime
+    id: str
+    instance_id: str
+    internal_port: int
+    protocol: str
+    public_url: str
+    host_port: int | None = None
+    """tcp: of the server's machine."""
+    path: str | None = None
+    """The same below the API, for programs: with a key, on the API's own host name."""
+    subdomain: str | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class PortList(Model):
+    ports: list[Port]
 
 
 class PrewarmOptions(TypedDict, total=False):
@@ -1398,6 +1488,7 @@ class ServerFrame(Model):
     data_base64: builtins.bytes | None = None
     error: Problem | None = None
     id: str | None = None
+    lost: int | None = None
     result: ExecuteResponse | None = None
     signal: str | None = None
 
@@ -1627,9 +1718,80 @@ class SnapshotVerifyOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True, repr=False)
+class StreamFrame(Model):
+    seq: int
+    """Continue after it with since."""
+    type: Literal["started", "stdout", "stderr", "stdin_ack", "exit", "file_event", "process_event", "custom", "state", "error", "heartbeat"]
+    bytes: int | None = None
+    """stdin_ack: consumed so far."""
+    code: int | None = None
+    """exit"""
+    command: list[str] | None = None
+    """started, process_event"""
+    data: Any | None = None
+    """stdout, stderr: a string. custom: any value."""
+    data_base64: builtins.bytes | None = None
+    """stdout, stderr: in place of data where it is not UTF-8."""
+    error: Problem | None = None
+    """error"""
+    event: str | None = None
+    """file_event: created, modified, removed, renamed, overflow. process_event: started, exited."""
+    id: str | None = None
+    """The execution that the frame is about."""
+    instance: Instance | None = None
+    """state"""
+    name: str | None = None
+    """custom"""
+    path: str | None = None
+    """file_event"""
+    pid: int | None = None
+    """process_event"""
+    session: str | None = None
+    """The first state: the name under which this client's session can be continued."""
+    signal: str | None = None
+    """exit"""
+    snapshot_id: str | None = None
+    """state, after a checkpoint"""
+    state: str | None = None
+    """state: the instance's status"""
+
+
+@dataclass(frozen=True, repr=False)
+class StreamRequest(Model):
+    type: Literal["exec", "stdin", "close_stdin", "resize", "signal", "watch", "get_state", "checkpoint", "stop"]
+    cols: int | None = None
+    """exec, resize"""
+    data: str | None = None
+    """stdin"""
+    data_base64: bytes | None = None
+    """stdin, in place of data"""
+    id: str | None = None
+    """stdin, close_stdin, resize, signal: the execution. Default: the one that was started last."""
+    kind: Literal["auto", "fs", "full"] | None = None
+    """checkpoint: default auto"""
+    name: str | None = None
+    """checkpoint: of the snapshot"""
+    path: str | None = None
+    """watch: absolute"""
+    recursive: bool | None = None
+    """watch: with all that is below"""
+    rows: int | None = None
+    """exec, resize"""
+    signal: str | None = None
+    """signal: a name or number"""
+    tty: bool | None = None
+    """exec: run in a terminal."""
+
+
+@dataclass(frozen=True, repr=False)
 class Ticket(Model):
     expires_at: datetime
     ticket: str
+
+
+class UploadOptions(TypedDict, total=False):
+    container_id: str
+    """Alias of instance_id, for older clients."""
 
 
 @dataclass(frozen=True, repr=False)
