@@ -219,7 +219,7 @@ func (c *commands) sshDirectory() (string, error) {
 type sshConfigCommand struct {
 	Server    string   `help:"Server to ask (default: api.url)." placeholder:"URL"`
 	Name      string   `help:"Key's name on the server." default:"ssh-config"`
-	Instances []string `arg:"" optional:"" help:"Instances, by id or name (default: a block for all by their id)."`
+	Instances []string `arg:"" help:"Instances, by id or name."`
 }
 
 // Run implements the command.
@@ -247,10 +247,6 @@ func (c *sshConfigCommand) Run(line *commands) error {
 	if err := rememberHost(hosts, alias, about.HostKeys); err != nil {
 		return err
 	}
-	if len(c.Instances) == 0 {
-		printBlock("inst-*", "", about, alias, identity, hosts)
-		return nil
-	}
 	for _, ref := range c.Instances {
 		instance, err := remote.InstanceSSH(ctx, ref)
 		if err != nil {
@@ -267,9 +263,6 @@ func (c *sshConfigCommand) Run(line *commands) error {
 
 // printBlock prints one block of an ssh_config.
 func printBlock(names, user string, about *api.SSHServer, alias, identity, hosts string) {
-	if user == "" {
-		user = "%n"
-	}
 	fmt.Printf("Host %s\n", names)
 	for _, setting := range [][2]string{
 		{"HostName", about.Host}, {"Port", fmt.Sprint(about.Port)}, {"User", user}, {"HostKeyAlias", alias},

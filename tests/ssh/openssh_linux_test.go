@@ -331,18 +331,20 @@ func hangUp(t *testing.T, s *server, key, instance string) {
 	}
 	defer stdin.Close()
 	s.until("the command to run", func() bool { return strings.Contains(out.String(), "begun") })
-	cmd.Process.Kill()
-	cmd.Wait()
-	s.until("the command to end", func() bool {
+	running := func() bool {
 		var list struct {
 			Processes []struct{ Command []string }
 		}
 		s.api(http.MethodGet, "/api/v1/instances/"+instance+"/processes", nil, &list)
 		for _, p := range list.Processes {
 			if strings.Contains(strings.Join(p.Command, " "), "54321") {
-				return false
+				return true
 			}
 		}
-		return true
-	})
+		return false
+	}
+	s.until("the command in the list of processes", running)
+	cmd.Process.Kill()
+	cmd.Wait()
+	s.until("the command to end", func() bool { return !running() })
 }
