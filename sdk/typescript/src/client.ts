@@ -3,6 +3,7 @@ import type { ClientEvents } from "./emitter.js";
 import * as executing from "./execution.js";
 import { type Command, type ExecuteOptions, ExecutionStream, requestBody, RunningCommand, type RunOptions, type Sink, type TerminalSize } from "./execution.js";
 import { Executions, fork, type ForkOptions, type LogStream } from "./executions.js";
+import { Images, SSHKeys } from "./images.js";
 import { Instances } from "./instances.js";
 import { Keys } from "./keys.js";
 import { Pools } from "./pools.js";
@@ -39,6 +40,10 @@ export class Client implements AsyncDisposable {
   readonly pools: Pools;
   /** API keys. */
   readonly keys: Keys;
+  /** Images. */
+  readonly images: Images;
+  /** SSH keys. */
+  readonly sshKeys: SSHKeys;
   readonly #transport: Transport;
 
   constructor(options: ClientOptions = {}) {
@@ -49,6 +54,8 @@ export class Client implements AsyncDisposable {
     this.branches = new Branches(this.#transport);
     this.pools = new Pools(this.#transport);
     this.keys = new Keys(this.#transport);
+    this.images = new Images(this.#transport);
+    this.sshKeys = new SSHKeys(this.#transport);
   }
 
   /** Address of the server. */

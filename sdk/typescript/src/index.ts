@@ -5,6 +5,7 @@ export type { ExecutionEvent, ExitEvent, OutputEvent, RawEvent, ResultEvent, Sta
 export { type Command, type CommandOptions, type ExecuteOptions, ExecutionStream, type Files, RunningCommand, type RunOptions, type Sink, type TerminalSize } from "./execution.js";
 export { Executions, type ForkOptions, type LogStream } from "./executions.js";
 export { type ExecOptions, Instance, type InstanceFilter, Instances } from "./instances.js";
+export { Images, SSHKeys } from "./images.js";
 export { Keys } from "./keys.js";
 export { Pools } from "./pools.js";
 export { Branches, type SnapshotFilter, Snapshots } from "./snapshots.js";

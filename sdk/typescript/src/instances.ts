@@ -9,6 +9,7 @@ import type {
   InstanceFork,
   InstanceForkRequest,
   InstanceRequest,
+  InstanceSSH,
   InstanceStats,
   InstanceUpdate,
   PauseRequest,
@@ -139,6 +140,11 @@ export class Instance implements AsyncDisposable {
   /** What it consumes. */
   stats(options?: RequestOptions): Promise<InstanceStats> {
     return this.transport.json<InstanceStats>({ method: "GET", path: this.#path("/stats") }, options);
+  }
+
+  /** How to log in to it: host, port, user, keys, and a command line. */
+  ssh(options?: RequestOptions): Promise<InstanceSSH> {
+    return this.transport.json<InstanceSSH>({ method: "GET", path: this.#path("/ssh") }, options);
   }
 
   /** What runs in it. */

@@ -5,6 +5,7 @@ const code_js_1 = require("./code.js");
 const executing = require("./execution.js");
 const execution_js_1 = require("./execution.js");
 const executions_js_1 = require("./executions.js");
+const images_js_1 = require("./images.js");
 const instances_js_1 = require("./instances.js");
 const keys_js_1 = require("./keys.js");
 const pools_js_1 = require("./pools.js");
@@ -38,6 +39,10 @@ class Client {
     pools;
     /** API keys. */
     keys;
+    /** Images. */
+    images;
+    /** SSH keys. */
+    sshKeys;
     #transport;
     constructor(options = {}) {
         this.#transport = new transport_js_1.Transport(options);
@@ -47,6 +52,8 @@ class Client {
         this.branches = new snapshots_js_1.Branches(this.#transport);
         this.pools = new pools_js_1.Pools(this.#transport);
         this.keys = new keys_js_1.Keys(this.#transport);
+        this.images = new images_js_1.Images(this.#transport);
+        this.sshKeys = new images_js_1.SSHKeys(this.#transport);
     }
     /** Address of the server. */
     get url() {

@@ -14,7 +14,7 @@ var __exportStar = (this && this.__exportStar) || function(m, exports) {
     for (var p in m) if (p !== "default" && !Object.prototype.hasOwnProperty.call(exports, p)) __createBinding(exports, m, p);
 };
 Object.defineProperty(exports, "__esModule", { value: true });
-exports.VERSION = exports.EventStream = exports.Snapshots = exports.Branches = exports.Pools = exports.Keys = exports.Instances = exports.Instance = exports.Executions = exports.RunningCommand = exports.ExecutionStream = exports.Client = void 0;
+exports.VERSION = exports.EventStream = exports.Snapshots = exports.Branches = exports.Pools = exports.Keys = exports.SSHKeys = exports.Images = exports.Instances = exports.Instance = exports.Executions = exports.RunningCommand = exports.ExecutionStream = exports.Client = void 0;
 var client_js_1 = require("./client.js");
 Object.defineProperty(exports, "Client", { enumerable: true, get: function () { return client_js_1.Client; } });
 __exportStar(require("./errors.js"), exports);
@@ -26,6 +26,9 @@ Object.defineProperty(exports, "Executions", { enumerable: true, get: function (
 var instances_js_1 = require("./instances.js");
 Object.defineProperty(exports, "Instance", { enumerable: true, get: function () { return instances_js_1.Instance; } });
 Object.defineProperty(exports, "Instances", { enumerable: true, get: function () { return instances_js_1.Instances; } });
+var images_js_1 = require("./images.js");
+Object.defineProperty(exports, "Images", { enumerable: true, get: function () { return images_js_1.Images; } });
+Object.defineProperty(exports, "SSHKeys", { enumerable: true, get: function () { return images_js_1.SSHKeys; } });
 var keys_js_1 = require("./keys.js");
 Object.defineProperty(exports, "Keys", { enumerable: true, get: function () { return keys_js_1.Keys; } });
 var pools_js_1 = require("./pools.js");

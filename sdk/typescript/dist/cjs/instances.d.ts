@@ -1,6 +1,6 @@
 import { type Command, type CommandOptions, ExecutionStream, RunningCommand, type RunOptions, type TerminalSize } from "./execution.js";
 import { type RequestOptions, type Transport } from "./transport.js";
-import type { ExecRequest, ExecuteResponse, Instance as Info, InstanceForkRequest, InstanceRequest, InstanceStats, InstanceUpdate, PauseRequest, Process, Snapshot, SnapshotSettings } from "./types.js";
+import type { ExecRequest, ExecuteResponse, Instance as Info, InstanceForkRequest, InstanceRequest, InstanceSSH, InstanceStats, InstanceUpdate, PauseRequest, Process, Snapshot, SnapshotSettings } from "./types.js";
 /** Options of a command in an instance. */
 export type ExecOptions = CommandOptions<ExecRequest>;
 /** One instance. `await using` deletes it at the end. */
@@ -49,6 +49,8 @@ export declare class Instance implements AsyncDisposable {
     delete(options?: RequestOptions): Promise<void>;
     /** What it consumes. */
     stats(options?: RequestOptions): Promise<InstanceStats>;
+    /** How to log in to it: host, port, user, keys, and a command line. */
+    ssh(options?: RequestOptions): Promise<InstanceSSH>;
     /** What runs in it. */
     processes(options?: RequestOptions): Promise<Process[]>;
     [Symbol.asyncDispose](): Promise<void>;

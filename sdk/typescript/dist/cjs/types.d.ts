@@ -275,7 +275,15 @@ export interface ExecutionList {
 }
 export interface ExecutorMetrics {
     cold_starts: number;
+    /** Sandboxes that are being destroyed behind their answers. */
+    dying: number;
+    /** Share of claims, 0 to 1, that found a warm sandbox. */
+    pool_hit_rate: number;
     pool_hits: number;
+    /** Time that the others took to have one made, in all. */
+    pool_miss_ms: number;
+    /** Executions that wait for their turn. */
+    queued: number;
     requests: number;
     running: number;
 }
@@ -428,6 +436,22 @@ export interface Hook {
     exit_code: number;
     output?: string;
     path: string;
+}
+export interface Image {
+    added_at: string;
+    digest: string;
+    /** Sandboxes and snapshots that hold it. */
+    in_use: number;
+    layers: number;
+    /** References under which the project uses it. */
+    names: string[];
+    platform: string;
+    /** Unpacked; layers that images share are stored once. */
+    size_bytes: number;
+    source: "pull" | "import" | "host";
+}
+export interface ImageList {
+    images: Image[];
 }
 export interface Instance {
     /** It is paused or stopped because it was idle: the next command or connection wakes it. */
@@ -867,6 +891,25 @@ export interface Process {
 export interface ProcessList {
     processes: Process[];
 }
+export interface PullEvent {
+    /** Bytes. */
+    done?: number;
+    error?: Problem;
+    image?: Image;
+    /** resolve, wait, download DIGEST or unpack DIGEST. */
+    step?: string;
+    /** Bytes; absent: not known. */
+    total?: number;
+    type: "progress" | "image" | "error";
+}
+export interface PullImageRequest {
+    /** OCI reference. */
+    image: string;
+    /** os/arch[/variant]. Default: linux on the server's machine's. */
+    platform?: string;
+    /** When to ask the registry. Default: always. */
+    policy?: "missing" | "always" | "never";
+}
 export interface Quota {
     /** Requests that may come at once within the rate. 0: one second's. */
     burst?: number;
@@ -884,6 +927,11 @@ export interface Quota {
 export interface Removed {
     /** Ids of what was removed. */
     removed: string[];
+}
+export interface RemovedImage {
+    /** 0 while others need its layers. */
+    freed_bytes: number;
+    image: string;
 }
 export interface Reseeded {
     command: string;
@@ -1107,6 +1155,8 @@ export interface Snapshot {
     };
     /** Of them, those that hold memory and processes. */
     memory_bytes: number;
+    /** Under way between the tiers: archive or fetch, and how far. */
+    move?: SnapshotMove;
     /** Empty: it has none. */
     name: string;
     /** The snapshot that its source was made of or last saved as. */
@@ -1130,6 +1180,10 @@ export interface SnapshotChange {
     new_size_bytes: number;
     old_size_bytes: number;
     path: string;
+}
+export interface SnapshotCollected {
+    /** In the cold tier. */
+    freed_bytes: number;
 }
 export interface SnapshotDiff {
     changes: SnapshotChange[];
@@ -1190,10 +1244,19 @@ export interface SnapshotExecRequest {
     /** Absolute. Default: the image's own, or /. */
     working_dir?: string;
 }
+export interface SnapshotKey {
+    /** For snapshots.trusted_keys of another installation. */
+    public_key: string;
+}
 export interface SnapshotList {
     /** Cursor of the next page; empty at the end. */
     next_cursor: string;
     snapshots: Snapshot[];
+}
+export interface SnapshotMove {
+    done_bytes: number;
+    phase: string;
+    total_bytes: number;
 }
 export interface SnapshotNode {
     /** Names of the branches of which it is the head. */
@@ -1218,6 +1281,8 @@ export interface SnapshotNode {
     };
     /** Of them, those that hold memory and processes. */
     memory_bytes: number;
+    /** Under way between the tiers: archive or fetch, and how far. */
+    move?: SnapshotMove;
     /** Empty: it has none. */
     name: string;
     /** The snapshot that its source was made of or last saved as. */
@@ -1235,6 +1300,12 @@ export interface SnapshotNode {
     stored_bytes: number;
     /** Where its bytes are: hot, where restores take them from, or cold, from where they are brought back first. */
     tier: "hot" | "cold" | "hot+cold";
+}
+export interface SnapshotProblem {
+    detail: string;
+    path?: string;
+    snapshot_id: string;
+    tier: string;
 }
 export interface SnapshotRequest {
     /** Alias of instance_id, for older clients. */
@@ -1276,6 +1347,14 @@ export interface SnapshotUpdate {
         [key: string]: string;
     };
     name?: string;
+}
+export interface SnapshotVerified {
+    /** Empty: every byte is what was saved. */
+    problems: SnapshotProblem[];
+}
+export interface SnapshotVerify {
+    /** Snapshots to verify, with the layers below them. Default: all of the project. */
+    ids?: string[];
 }
 export interface Ticket {
     expires_at: string;

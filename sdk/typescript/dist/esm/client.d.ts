@@ -1,6 +1,7 @@
 import type { ClientEvents } from "./emitter.js";
 import { type Command, type ExecuteOptions, ExecutionStream, RunningCommand, type RunOptions, type Sink, type TerminalSize } from "./execution.js";
 import { Executions, type ForkOptions, type LogStream } from "./executions.js";
+import { Images, SSHKeys } from "./images.js";
 import { Instances } from "./instances.js";
 import { Keys } from "./keys.js";
 import { Pools } from "./pools.js";
@@ -35,6 +36,10 @@ export declare class Client implements AsyncDisposable {
     readonly pools: Pools;
     /** API keys. */
     readonly keys: Keys;
+    /** Images. */
+    readonly images: Images;
+    /** SSH keys. */
+    readonly sshKeys: SSHKeys;
     constructor(options?: ClientOptions);
     /** Address of the server. */
     get url(): string;

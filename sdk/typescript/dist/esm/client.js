@@ -2,6 +2,7 @@ import { program } from "./code.js";
 import * as executing from "./execution.js";
 import { ExecutionStream, requestBody, RunningCommand } from "./execution.js";
 import { Executions, fork } from "./executions.js";
+import { Images, SSHKeys } from "./images.js";
 import { Instances } from "./instances.js";
 import { Keys } from "./keys.js";
 import { Pools } from "./pools.js";
@@ -35,6 +36,10 @@ export class Client {
     pools;
     /** API keys. */
     keys;
+    /** Images. */
+    images;
+    /** SSH keys. */
+    sshKeys;
     #transport;
     constructor(options = {}) {
         this.#transport = new Transport(options);
@@ -44,6 +49,8 @@ export class Client {
         this.branches = new Branches(this.#transport);
         this.pools = new Pools(this.#transport);
         this.keys = new Keys(this.#transport);
+        this.images = new Images(this.#transport);
+        this.sshKeys = new SSHKeys(this.#transport);
     }
     /** Address of the server. */
     get url() {

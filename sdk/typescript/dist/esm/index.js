@@ -3,6 +3,7 @@ export * from "./errors.js";
 export { ExecutionStream, RunningCommand } from "./execution.js";
 export { Executions } from "./executions.js";
 export { Instance, Instances } from "./instances.js";
+export { Images, SSHKeys } from "./images.js";
 export { Keys } from "./keys.js";
 export { Pools } from "./pools.js";
 export { Branches, Snapshots } from "./snapshots.js";

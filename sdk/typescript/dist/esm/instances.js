@@ -101,6 +101,10 @@ export class Instance {
     stats(options) {
         return this.transport.json({ method: "GET", path: this.#path("/stats") }, options);
     }
+    /** How to log in to it: host, port, user, keys, and a command line. */
+    ssh(options) {
+        return this.transport.json({ method: "GET", path: this.#path("/ssh") }, options);
+    }
     /** What runs in it. */
     async processes(options) {
         return (await this.transport.json({ method: "GET", path: this.#path("/processes") }, options)).processes;

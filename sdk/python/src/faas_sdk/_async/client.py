@@ -35,6 +35,7 @@ from ..models import (
 from . import execution as executing
 from .execution import AsyncExecutionStream, AsyncRunningCommand, Terminal, request_body
 from .executions import AsyncExecutions, fork_body
+from .images import AsyncImages, AsyncSSHKeys
 from .instances import AsyncInstances
 from .keys import AsyncKeys
 from .pools import AsyncPools
@@ -104,6 +105,10 @@ class AsyncClient:
         """Warm sandboxes."""
         self.keys = AsyncKeys(transport)
         """API keys."""
+        self.images = AsyncImages(transport)
+        """Images."""
+        self.ssh_keys = AsyncSSHKeys(transport)
+        """SSH keys."""
 
     @property
     def url(self) -> str:

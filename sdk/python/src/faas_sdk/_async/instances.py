@@ -14,6 +14,7 @@ from ..models import (
     InstanceForkOptions,
     InstanceList,
     InstanceOptions,
+    InstanceSSH,
     InstanceStats,
     InstanceUpdateOptions,
     PauseOptions,
@@ -155,6 +156,10 @@ class AsyncInstance:
     async def stats(self) -> InstanceStats:
         """What it consumes."""
         return await self._transport.model(InstanceStats, Call("GET", self._path("/stats")))
+
+    async def ssh(self) -> InstanceSSH:
+        """How to log in to it: host, port, user, keys, and a command line."""
+        return await self._transport.model(InstanceSSH, Call("GET", self._path("/ssh")))
 
     async def processes(self) -> List[models.Process]:
         """What runs in it."""

@@ -36,6 +36,7 @@ from ..models import (
 from . import execution as executing
 from .execution import ExecutionStream, RunningCommand, Terminal, request_body
 from .executions import Executions, fork_body
+from .images import Images, SSHKeys
 from .instances import Instances
 from .keys import Keys
 from .pools import Pools
@@ -105,6 +106,10 @@ class Client:
         """Warm sandboxes."""
         self.keys = Keys(transport)
         """API keys."""
+        self.images = Images(transport)
+        """Images."""
+        self.ssh_keys = SSHKeys(transport)
+        """SSH keys."""
 
     @property
     def url(self) -> str:

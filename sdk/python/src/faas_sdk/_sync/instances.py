@@ -15,6 +15,7 @@ from ..models import (
     InstanceForkOptions,
     InstanceList,
     InstanceOptions,
+    InstanceSSH,
     InstanceStats,
     InstanceUpdateOptions,
     PauseOptions,
@@ -156,6 +157,10 @@ class Instance:
     def stats(self) -> InstanceStats:
         """What it consumes."""
         return self._transport.model(InstanceStats, Call("GET", self._path("/stats")))
+
+    def ssh(self) -> InstanceSSH:
+        """How to log in to it: host, port, user, keys, and a command line."""
+        return self._transport.model(InstanceSSH, Call("GET", self._path("/ssh")))
 
     def processes(self) -> List[models.Process]:
         """What runs in it."""
