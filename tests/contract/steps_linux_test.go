@@ -120,11 +120,11 @@ func fill(value any, values map[string]any) any {
 }
 
 // known says whether the Go SDK has what the scenario calls: instances,
-// snapshots, branches and keys come with their routes' own clients.
+// snapshots, branches, forks and keys come with their routes' own clients.
 func (s scenario) known() bool {
 	for _, step := range s.Steps {
 		area, _, _ := strings.Cut(step.Call+step.List, ".")
-		if step.On != "" || slices.Contains([]string{"instances", "snapshots", "branches", "keys", "fork", "fork_execution"}, area) {
+		if step.On != "" || slices.Contains([]string{"instances", "snapshots", "branches", "keys", "ssh_keys", "fork", "fork_execution"}, area) {
 			return false
 		}
 	}
