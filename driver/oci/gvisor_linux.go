@@ -47,7 +47,10 @@ type GVisor struct {
 	sandboxes map[string]*gvisorSandbox
 	busy      map[string]bool // ids that a Create is at work on
 	ahead     map[string]*aheadSandbox
-	watchers  sync.WaitGroup
+	// What the program says its version is, and the file that said it.
+	versionOf   programFile
+	versionText string
+	watchers    sync.WaitGroup
 }
 
 var _ driver.Driver = (*GVisor)(nil)
