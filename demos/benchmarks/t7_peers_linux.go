@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // barePeer is a container with the same workload, saved and restored by the
@@ -123,4 +124,6 @@ func (p *barePeer) restore(ctx context.Context) (time.Duration, error) {
 func (p *barePeer) close(ctx context.Context) {
 	//nolint:errcheck // a container left behind ends with the machine
 	runProgram(context.WithoutCancel(ctx), p.args("delete", "--force", p.id))
+	// runsc keeps an empty network namespace mounted here.
+	unix.Unmount(filepath.Join(p.dir, "state", "null-netns"), unix.MNT_DETACH) //nolint:errcheck // runc has none
 }
