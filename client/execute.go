@@ -40,7 +40,12 @@ func (c *Client) finish(mode faas.Mode, result *api.ExecuteResponse) *api.Execut
 // comes, without a limit. The response holds up to 8 KiB of standard error and
 // no standard output.
 func (c *Client) ExecuteTo(ctx context.Context, req api.ExecuteRequest, stdout io.Writer) (*api.ExecuteResponse, error) {
-	response, err := c.send(ctx, http.MethodPost, api.PathExecute, "application/octet-stream", req)
+	return c.rawTo(ctx, api.PathExecute, req, req.Mode, stdout)
+}
+
+// rawTo runs the command of a route and copies its raw output.
+func (c *Client) rawTo(ctx context.Context, path string, req any, mode faas.Mode, stdout io.Writer) (*api.ExecuteResponse, error) {
+	response, err := c.send(ctx, http.MethodPost, path, "application/octet-stream", req)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +68,7 @@ func (c *Client) ExecuteTo(ctx context.Context, req api.ExecuteRequest, stdout i
 	if err := json.Unmarshal([]byte(response.Trailer.Get(api.TrailerResult)), result); err != nil {
 		return nil, faas.Errorf(faas.KindUnavailable, "the server's answer ended without a result")
 	}
-	return c.finish(req.Mode, result), nil
+	return c.finish(mode, result), nil
 }
 
 // readError remembers whether a copy failed in reading.

@@ -31,18 +31,19 @@ type RunOptions struct {
 // Run does not wait for a read from Stdin that is under way when the command
 // ends.
 func (c *Client) Run(ctx context.Context, request api.ExecuteRequest, opts RunOptions) (*api.ExecuteResponse, error) {
-	return c.runAt(ctx, api.PathExecuteSocket, request, opts)
+	return c.runAt(ctx, api.PathExecuteSocket, request, request.Mode, opts)
 }
 
-func (c *Client) runAt(ctx context.Context, path string, request api.ExecuteRequest, opts RunOptions) (*api.ExecuteResponse, error) {
+// runAt runs the command of a request over the WebSocket of a route.
+func (c *Client) runAt(ctx context.Context, path string, request any, mode faas.Mode, opts RunOptions) (*api.ExecuteResponse, error) {
 	result, err := c.runOnce(ctx, path, request, opts)
 	if err != nil {
 		return nil, err
 	}
-	return c.finish(request.Mode, result), nil
+	return c.finish(mode, result), nil
 }
 
-func (c *Client) runOnce(ctx context.Context, path string, request api.ExecuteRequest, opts RunOptions) (*api.ExecuteResponse, error) {
+func (c *Client) runOnce(ctx context.Context, path string, request any, opts RunOptions) (*api.ExecuteResponse, error) {
 	conn, err := c.dial(ctx, path)
 	if err != nil {
 		return nil, err
@@ -97,18 +98,25 @@ type run struct {
 }
 
 // begin sends the exec frame: the request's fields with the terminal's.
-func (r *run) begin(ctx context.Context, request api.ExecuteRequest) error {
-	frame := struct {
-		api.ExecuteRequest
-		api.ClientFrame
-	}{request, api.ClientFrame{Type: api.FrameExec}}
+func (r *run) begin(ctx context.Context, request any) error {
+	exec := api.ClientFrame{Type: api.FrameExec}
 	if r.opts.TTY != nil {
-		frame.TTY, frame.Cols, frame.Rows = true, r.opts.TTY.Cols, r.opts.TTY.Rows
+		exec.TTY, exec.Cols, exec.Rows = true, r.opts.TTY.Cols, r.opts.TTY.Rows
+	}
+	frame := map[string]json.RawMessage{}
+	for _, part := range []any{request, exec} {
+		encoded, err := json.Marshal(part)
+		if err == nil {
+			err = json.Unmarshal(encoded, &frame)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	if err := r.write(ctx, frame); err != nil {
 		return err
 	}
-	if r.opts.Stdin == nil && request.Stdin == nil && request.StdinBase64 == nil {
+	if r.opts.Stdin == nil && frame["stdin"] == nil && frame["stdin_base64"] == nil {
 		return r.write(ctx, api.ClientFrame{Type: api.FrameCloseStdin})
 	}
 	return nil

@@ -209,5 +209,8 @@ func problem(response *http.Response) error {
 	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil {
 		retryAfter = time.Duration(seconds) * time.Second
 	}
+	if len(p.Conflicts) > 0 {
+		return &MergeError{p.Err(retryAfter), p.Conflicts}
+	}
 	return p.Err(retryAfter)
 }

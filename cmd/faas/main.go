@@ -30,8 +30,6 @@ type commands struct {
 	Doctor     doctorCommand     `cmd:"" help:"Show what every runtime can do on this machine, and what to do about the rest."`
 	Image      imageCommand      `cmd:"" help:"Manage images."`
 	Pool       poolCommand       `cmd:"" help:"Keep sandboxes warm."`
-	Snapshot   snapshotCommand   `cmd:"" help:"Move, check and free snapshots."`
-	Ps         psCommand         `cmd:"" help:"List executions, newest first."`
 	Logs       logsCommand       `cmd:"" help:"Show what an execution has written."`
 	Events     eventsCommand     `cmd:"" help:"Follow what changes in the project."`
 	Port       portCommand       `cmd:"" help:"Reach ports of instances."`
@@ -41,6 +39,20 @@ type commands struct {
 	Key        keyCommand        `cmd:"" help:"Manage API keys of a server."`
 	Audit      auditCommand      `cmd:"" help:"Show who changed what on a server."`
 	Usage      usageCommand      `cmd:"" help:"Show what API keys used on a server."`
+	Ps         psCommand         `cmd:"" help:"List executions, newest first (ls lists instances)."`
+	Create     createCommand     `cmd:"" help:"Make an instance: a sandbox that lives until told otherwise."`
+	Ls         lsCommand         `cmd:"" help:"List instances, newest first."`
+	Info       infoCommand       `cmd:"" help:"Show an instance as JSON."`
+	Exec       execCommand       `cmd:"" help:"Run a command in an instance."`
+	Stop       stopCommand       `cmd:"" help:"Stop instances: their files stay."`
+	Start      startCommand      `cmd:"" help:"Start stopped instances from their files."`
+	Pause      pauseCommand      `cmd:"" help:"Let the processes of instances stand still."`
+	Resume     resumeCommand     `cmd:"" help:"Let the processes of paused instances go on."`
+	Rm         rmCommand         `cmd:"" help:"Remove instances."`
+	Top        topCommand        `cmd:"" help:"Show what an instance consumes, and its processes."`
+	Snapshot   snapshotCommand   `cmd:"" help:"Save instances, and start from what was saved."`
+	Fork       forkCommand       `cmd:"" help:"Make copies of an instance or of a saved state."`
+	Branch     branchCommand     `cmd:"" help:"Manage named heads in the tree of snapshots."`
 	Settings   configCommand     `cmd:"" name:"config" help:"Show the configuration."`
 	Completion completionCommand `cmd:"" help:"Print the completion script of a shell."`
 	Version    versionCommand    `cmd:"" help:"Print the version."`
@@ -52,7 +64,7 @@ type commands struct {
 const (
 	exitFailure = 1
 	exitUsage   = 2
-	exitRun     = 125 // of run, which otherwise exits as its command did
+	exitRun     = 125 // of run and exec, which otherwise exit as their command did
 )
 
 // exitError ends the program with a code, saying nothing more.
@@ -74,7 +86,7 @@ func execute(args []string) int {
 		return exitFailure
 	}
 	failure := exitUsage
-	if len(args) > 0 && args[0] == "run" {
+	if len(args) > 0 && (args[0] == "run" || args[0] == "exec") {
 		failure = exitRun
 	}
 	if len(args) == 0 {

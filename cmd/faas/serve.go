@@ -134,6 +134,7 @@ func serveWith(cfg *config.Loaded, log *slog.Logger, listener net.Listener, engi
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	gate.Probe()
+	defer announce(cfg, listener.Addr())()
 	stopCollecting := collectImages(cfg, log)
 	defer stopCollecting()
 	log.Info("serving", "address", scheme(cfg)+"://"+listener.Addr().String(), "version", version, "data", cfg.Data.Dir)

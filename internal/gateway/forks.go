@@ -278,7 +278,12 @@ func forkRequests(shared map[string]json.RawMessage, fields forkFields) ([]faas.
 			prefix = "variants[" + strconv.Itoa(i) + "]."
 		}
 		whole := maps.Clone(shared)
-		if err := eachField(variant, func(name string, raw json.RawMessage) { whole[name] = raw }); err != nil {
+		err := eachField(variant, func(name string, raw json.RawMessage) {
+			if string(raw) != "null" {
+				whole[name] = raw
+			}
+		})
+		if err != nil {
 			return nil, faas.InvalidField(strings.TrimSuffix(prefix, "."), "must be an object")
 		}
 		encoded, err := json.Marshal(whole)
