@@ -56,7 +56,7 @@ func (e *Executor) adoptInstance(ctx context.Context, r meta.Instance) (*instanc
 	if err != nil {
 		return nil, err
 	}
-	if !claimed {
+	if !claimed && !e.instances.retry(r.ID) {
 		return e.instances.find(r.ID), nil // by another call of this process
 	}
 	var p private
@@ -76,6 +76,7 @@ func (e *Executor) adoptInstance(ctx context.Context, r meta.Instance) (*instanc
 		return nil, nil
 	}
 	if err := e.recoverInstance(ctx, x, d); err != nil {
+		e.instances.lose(x.id)
 		return nil, err
 	}
 	e.instances.add(x)

@@ -79,10 +79,28 @@ type instances struct {
 	byID map[string]*instance
 	// pins counts who is about to make instances of a hidden snapshot.
 	pins map[string]int
+	// lost are those that this process owns and could not recover: whoever asks
+	// for one tries again.
+	lost map[string]bool
 }
 
 func newInstances() *instances {
-	return &instances{byID: map[string]*instance{}, pins: map[string]int{}}
+	return &instances{byID: map[string]*instance{}, pins: map[string]int{}, lost: map[string]bool{}}
+}
+
+func (l *instances) lose(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lost[id] = true
+}
+
+// retry says whether an instance could not be recovered and nobody tries now.
+func (l *instances) retry(id string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	was := l.lost[id]
+	delete(l.lost, id)
+	return was
 }
 
 func (l *instances) find(id string) *instance {

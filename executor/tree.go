@@ -84,7 +84,8 @@ func (e *Executor) RemoveSnapshot(ctx context.Context, project, id string, casca
 }
 
 // SnapshotDiff lists how a snapshot's files differ from those of another or,
-// when against is empty, from its image's.
+// when against is empty, from its image's. Who a sandbox is (its machine id and
+// the like) is not among them.
 func (e *Executor) SnapshotDiff(ctx context.Context, project, id, against string) (*faas.SnapshotDiff, error) {
 	project = orDefault(project)
 	to, err := e.visible(project, id)
@@ -114,6 +115,9 @@ func (e *Executor) SnapshotDiff(ctx context.Context, project, id, against string
 		return nil, fmt.Errorf("compare snapshot %s: %w", id, err)
 	}
 	for _, c := range changes {
+		if snapshot.IdentityPath(c.Path) {
+			continue // who a sandbox is differs always
+		}
 		out.Changes = append(out.Changes, faas.SnapshotChange{Path: c.Path, Change: string(c.Change), OldSize: c.OldSize, NewSize: c.NewSize})
 	}
 	return out, nil

@@ -31,19 +31,13 @@ func Merge(ctx context.Context, base []string, branches [][]string, strategy Str
 		if deltas[i], err = compare(ctx, base, b); err != nil {
 			return nil, fmt.Errorf("merge: compare branch %d: %w", i, err)
 		}
-		maps.DeleteFunc(deltas[i], func(p string, _ difference) bool { return identityPath(p) })
+		maps.DeleteFunc(deltas[i], func(p string, _ difference) bool { return IdentityPath(p) })
 	}
 	result, conflicts, err := combine(deltas, strategy)
 	if err != nil || strategy == Union && len(conflicts) > 0 {
 		return conflicts, err
 	}
 	return conflicts, writeLayer(ctx, base, result, to)
-}
-
-// identityPath says whether a path holds who one sandbox is. Every sandbox
-// differs in those and is given its own at a restore, so a merge keeps base's.
-func identityPath(p string) bool {
-	return p == "/etc/machine-id" || p == "/run/faas" || strings.HasPrefix(p, "/run/faas/")
 }
 
 // combine decides for every path that a branch changed.

@@ -30,6 +30,7 @@ package snapshot
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/faas-platform/faas"
@@ -77,3 +78,9 @@ type Annotations struct {
 // formatVersion is the newest manifest form that this code writes and the
 // only one it reads so far.
 const formatVersion = 1
+
+// IdentityPath says whether a path holds who one sandbox is. Every sandbox
+// differs in those and is given its own at a restore, so a merge keeps base's.
+func IdentityPath(p string) bool {
+	return p == "/etc/machine-id" || p == "/run/faas" || strings.HasPrefix(p, "/run/faas/")
+}
