@@ -143,13 +143,6 @@ func (c *lsCommand) Run(line *commands) error {
 	})
 }
 
-func dash(text string) string {
-	if text == "" {
-		return "-"
-	}
-	return text
-}
-
 func statusText(x *api.Instance) string {
 	if x.Asleep {
 		return string(x.Status) + " (asleep)"
