@@ -52,12 +52,20 @@ func (e *Executor) adoptInstance(ctx context.Context, r meta.Instance) (*instanc
 	if d == nil {
 		return nil, nil
 	}
+	done, err := e.instances.adopt(ctx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if x := e.instances.find(r.ID); x != nil {
+		return x, nil // by another call of this process
+	}
 	claimed, err := e.store.ClaimInstance(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	if !claimed && !e.instances.retry(r.ID) {
-		return e.instances.find(r.ID), nil // by another call of this process
+		return nil, nil
 	}
 	var p private
 	if err := json.Unmarshal(r.Private, &p); err != nil {

@@ -82,10 +82,39 @@ type instances struct {
 	// lost are those that this process owns and could not recover: whoever asks
 	// for one tries again.
 	lost map[string]bool
+	// adopting are those that are being taken over; the channel closes when
+	// that is done.
+	adopting map[string]chan struct{}
 }
 
 func newInstances() *instances {
-	return &instances{byID: map[string]*instance{}, pins: map[string]int{}, lost: map[string]bool{}}
+	return &instances{byID: map[string]*instance{}, pins: map[string]int{}, lost: map[string]bool{}, adopting: map[string]chan struct{}{}}
+}
+
+// adopt waits until nobody else takes an instance over, and keeps others from
+// it until done is called.
+func (l *instances) adopt(ctx context.Context, id string) (done func(), err error) {
+	for {
+		l.mu.Lock()
+		other := l.adopting[id]
+		if other == nil {
+			mine := make(chan struct{})
+			l.adopting[id] = mine
+			l.mu.Unlock()
+			return func() {
+				l.mu.Lock()
+				delete(l.adopting, id)
+				l.mu.Unlock()
+				close(mine)
+			}, nil
+		}
+		l.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
 func (l *instances) lose(id string) {

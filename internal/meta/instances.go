@@ -36,6 +36,10 @@ func (s *Store) OwnerAlive(owner string) bool {
 	if !faas.ValidID(ownerPrefix, owner) {
 		return false
 	}
+	// The look takes the lock itself for a moment: two at once would each take
+	// the other for the owner.
+	s.looking.Lock()
+	defer s.looking.Unlock()
 	f, err := os.OpenFile(filepath.Join(s.journal.dir, owner+lockSuffix), os.O_RDWR, 0)
 	if err != nil {
 		return false

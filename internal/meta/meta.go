@@ -72,6 +72,7 @@ type Store struct {
 	log       *slog.Logger
 	retention Retention
 	recovered Recovered
+	looking   sync.Mutex // of OwnerAlive
 
 	stop      context.CancelFunc // ends maintenance
 	tasks     sync.WaitGroup
