@@ -65,7 +65,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Condition:           func(name string) (bool, error) { return condition(t, name) },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve": serve, "http": request, "terminal": terminal, "exits": exits, "interrupt": interrupt, "started": started, "registry": serveRegistry, "json": checkJSON,
+			"serve": serve, "http": request, "terminal": terminal, "exits": exits, "interrupt": interrupt, "started": started, "registry": serveRegistry, "json": checkJSON, "crash": crash, "asleep": asleep,
 		},
 		Deadline: time.Now().Add(5 * time.Minute),
 	})

@@ -82,6 +82,23 @@ func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// crash ends the server with SIGKILL.
+func crash(ts *testscript.TestScript, neg bool, args []string) {
+	d := daemons.get(ts)
+	ts.Check(d.cmd.Process.Kill())
+	<-d.ended
+}
+
+// asleep waits until an instance sleeps: asleep NAME.
+func asleep(ts *testscript.TestScript, neg bool, args []string) {
+	waitFor(ts, args[0]+" to sleep", func() bool {
+		cmd := exec.Command(binary, "info", args[0])
+		cmd.Env = environ(ts)
+		out, err := cmd.Output()
+		return err == nil && strings.Contains(string(out), `"asleep": true`)
+	})
+}
+
 // waitFor waits for a condition.
 func waitFor(ts *testscript.TestScript, what string, holds func() bool) {
 	for until := time.Now().Add(30 * time.Second); !holds(); {
