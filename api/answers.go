@@ -33,6 +33,10 @@ type Metrics struct {
 	AvgExecutionTimeMS  float64                `json:"avg_execution_time_ms" doc:"Of the executions that ran."`
 	ErrorRate           float64                `json:"error_rate" doc:"Share of total_requests that could not run, 0 to 1."`
 	ExecutionsByRuntime map[faas.Runtime]int64 `json:"executions_by_runtime"`
+	ActiveContainers    int64                  `json:"active_containers" doc:"Sandboxes that the project has now: of running commands and of instances."`
+	ActiveInstances     int64                  `json:"active_instances" doc:"Instances that are neither stopped nor failed."`
+	MemoryUsageMB       float64                `json:"memory_usage_mb" doc:"Memory that those instances take, MiB."`
+	CPUUsagePercent     float64                `json:"cpu_usage_percent" doc:"CPU that the project used since this was last asked; 100 is one core."`
 	UptimeMS            int64                  `json:"uptime_ms"`
 	Executor            *ExecutorMetrics       `json:"executor,omitempty" doc:"Counters of the whole installation, for admins."`
 }
@@ -48,4 +52,20 @@ type ExecutorMetrics struct {
 
 	PoolHitRate float64 `json:"pool_hit_rate" doc:"Share of claims, 0 to 1, that found a warm sandbox."`
 	PoolMissMS  int64   `json:"pool_miss_ms" doc:"Time that the others took to have one made, in all."`
+}
+
+// DetailedMetrics tells how long the project's commands spend where.
+type DetailedMetrics struct {
+	Stages map[string]Percentiles `json:"stages" doc:"queue: before a sandbox was the command's own; run: the command; total: all of it."`
+}
+
+// Percentiles are durations in milliseconds.
+type Percentiles struct {
+	Count  int64   `json:"count"`
+	MeanMS float64 `json:"mean_ms"`
+	P50MS  float64 `json:"p50_ms"`
+	P90MS  float64 `json:"p90_ms"`
+	P95MS  float64 `json:"p95_ms"`
+	P99MS  float64 `json:"p99_ms"`
+	MaxMS  float64 `json:"max_ms"`
 }

@@ -18,6 +18,7 @@ const (
 	PathRuntimes        = "/api/v1/runtimes"
 	PathPools           = "/api/v1/pools"
 	PathPrewarm         = "/api/v1/prewarm"
+	PathMetricsDetailed = "/api/v1/metrics/detailed"
 	PathMetrics         = "/api/v1/metrics"
 	PathHealth          = "/health"
 	PathOpenAPI         = "/openapi.json"

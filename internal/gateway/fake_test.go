@@ -14,6 +14,7 @@ import (
 
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/api"
+	"github.com/faas-platform/faas/driver"
 	"github.com/faas-platform/faas/internal/audit"
 	"github.com/faas-platform/faas/internal/auth"
 	"github.com/faas-platform/faas/internal/meta"
@@ -241,4 +242,8 @@ func (f *fakeExecutor) Instances(_ context.Context, project string, _ faas.Insta
 		}
 	}
 	return found, "", nil
+}
+
+func (f *fakeExecutor) InstanceStats(context.Context, string, string) (driver.Stats, error) {
+	return driver.Stats{MemoryBytes: 10 << 20, CPUMS: 50}, nil
 }

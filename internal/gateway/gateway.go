@@ -94,6 +94,7 @@ type Gateway struct {
 	tickets  *ticket.Office
 	answers  *idempotency.Keeper
 	counters counters
+	served   served
 	runtimes runtimeCache
 
 	draining atomic.Bool
@@ -127,7 +128,7 @@ func New(opts Options) (*Gateway, error) {
 	g.leaving, g.leave = context.WithCancel(g.base)
 	g.api = humago.New(g.mux, g.humaConfig())
 	describeForms(g.api.OpenAPI().Components.Schemas)
-	g.api.UseMiddleware(g.humaProblems, g.audited, g.scoped)
+	g.api.UseMiddleware(g.humaProblems, g.measured, g.audited, g.scoped)
 	g.register()
 	spec, err := g.api.OpenAPI().MarshalJSON()
 	if err != nil {

@@ -125,6 +125,7 @@ var areas = []func(*Gateway){
 	(*Gateway).registerPorts,
 	(*Gateway).registerConsole,
 	(*Gateway).registerServer,
+	(*Gateway).registerObservation,
 }
 
 func (g *Gateway) register() {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/api"
-	"github.com/faas-platform/faas/internal/auth"
 )
 
 // Runtimes is what the gateway needs to say what the machine can do.
@@ -77,7 +76,15 @@ func (g *Gateway) metrics(ctx context.Context, _ *struct{}) (api.Metrics, error)
 	who := identity(ctx)
 	m := g.counters.of(who.Project)
 	m.UptimeMS = time.Since(g.started).Milliseconds()
-	if g.opts.Counters != nil && who.Role.Allows(auth.RoleAdmin) {
+	now := time.Now()
+	instances, memory, cpuMS, err := g.resident(ctx, who.Project)
+	if err != nil {
+		return m, err
+	}
+	m.ActiveInstances, m.ActiveContainers = instances, instances+m.Running
+	m.MemoryUsageMB = float64(memory) / (1 << 20)
+	m.CPUUsagePercent = g.counters.cpuPercent(who.Project, cpuMS, now)
+	if g.opts.Counters != nil && who.Installation() {
 		m.Executor = g.opts.Counters()
 	}
 	return m, nil

@@ -81,7 +81,7 @@ var rules = []rule{
 		why: "a front door decodes, authenticates and encodes; the executor does the rest",
 	},
 	{
-		who: []string{"internal/auth", "internal/audit", "internal/usage", "internal/quota", "internal/ticket", "internal/idempotency"}, only: []string{"", "internal/auth"}, deep: true,
+		who: []string{"internal/auth", "internal/audit", "internal/usage", "internal/quota", "internal/ticket", "internal/idempotency", "internal/telemetry"}, only: []string{"", "internal/auth"}, deep: true,
 		why: "who a caller is, what they may and what they did is stated in the words of the domain; front doors and records build on it",
 	},
 	{
