@@ -283,3 +283,7 @@ func TestKeyIsFound(t *testing.T) {
 		t.Errorf("a bad URL: %v", err)
 	}
 }
+
+func (*engine) Instances(context.Context, string, faas.InstanceFilter) ([]faas.Instance, string, error) {
+	return nil, "", nil
+}

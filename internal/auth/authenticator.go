@@ -62,10 +62,11 @@ func (a *Authenticator) Authenticate(ctx context.Context, plain string, from net
 	now := time.Now()
 	if WellFormed(plain) {
 		hash := HashOf(plain)
-		if key, ok := a.fresh(hash, now); ok {
+		key, known, fresh := a.recall(hash, now)
+		if fresh {
 			return a.accept(ctx, hash, key, now)
 		}
-		if wait := a.throttle.wait(from, now); wait > 0 {
+		if wait := a.throttle.wait(from, now); wait > 0 && !known {
 			return Identity{}, tooManyGuesses(wait)
 		}
 		key, err := a.store.KeyByHash(ctx, hash)
@@ -105,12 +106,13 @@ func (a *Authenticator) accept(ctx context.Context, hash Hash, key Key, now time
 	return key.Identity(), nil
 }
 
-// fresh returns a key that was looked up a moment ago.
-func (a *Authenticator) fresh(hash Hash, now time.Time) (Key, bool) {
+// recall returns a key that was looked up before, and whether that was a moment
+// ago.
+func (a *Authenticator) recall(hash Hash, now time.Time) (key Key, known, fresh bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	known, ok := a.known[hash]
-	return known.key, ok && now.Sub(known.at) < keyAge
+	k, ok := a.known[hash]
+	return k.key, ok, ok && now.Sub(k.at) < keyAge
 }
 
 func (a *Authenticator) remember(hash Hash, key Key, now time.Time) {
