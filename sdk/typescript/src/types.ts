@@ -117,6 +117,11 @@ export interface CreateTicketRequest {
   path?: string;
 }
 
+export interface DetailedMetrics {
+  /** queue: before a sandbox was the command's own; run: the command; total: all of it. */
+  stages: { [key: string]: Percentiles };
+}
+
 export interface Event {
   execution?: Execution;
   /** Of the object. */
@@ -772,16 +777,24 @@ export interface MergeResponse {
 }
 
 export interface Metrics {
+  /** Sandboxes that the project has now: of running commands and of instances. */
+  active_containers: number;
+  /** Instances that are neither stopped nor failed. */
+  active_instances: number;
   /** Of the executions that ran. */
   avg_execution_time_ms: number;
   /** Share of total_requests, 0 to 1. */
   cache_hit_rate: number;
   cache_hits: number;
+  /** CPU that the project used since this was last asked; 100 is one core. */
+  cpu_usage_percent: number;
   /** Share of total_requests that could not run, 0 to 1. */
   error_rate: number;
   executions_by_runtime: { [key: string]: number };
   /** Counters of the whole installation, for admins. */
   executor?: ExecutorMetrics;
+  /** Memory that those instances take, MiB. */
+  memory_usage_mb: number;
   running: number;
   /** Executions that ended, refused ones included. */
   total_requests: number;
@@ -820,6 +833,16 @@ export interface PauseRequest {
   labels?: { [key: string]: string };
   /** Names need not be unique. */
   name?: string;
+}
+
+export interface Percentiles {
+  count: number;
+  max_ms: number;
+  mean_ms: number;
+  p50_ms: number;
+  p90_ms: number;
+  p95_ms: number;
+  p99_ms: number;
 }
 
 export interface Pool {

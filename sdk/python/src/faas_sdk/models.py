@@ -28,6 +28,7 @@ __all__ = [
     "Capability",
     "CreateAPIKeyOptions",
     "CreateTicketOptions",
+    "DetailedMetrics",
     "Event",
     "ExecOptions",
     "ExecuteRequest",
@@ -68,6 +69,7 @@ __all__ = [
     "NetworkPolicyParam",
     "NewAPIKey",
     "PauseOptions",
+    "Percentiles",
     "Pool",
     "PoolList",
     "PoolSettingsOptions",
@@ -242,6 +244,12 @@ class CreateAPIKeyOptions(TypedDict, total=False):
 class CreateTicketOptions(TypedDict, total=False):
     path: str
     """Path that the ticket is for. Default: any WebSocket or event stream of the project."""
+
+
+@dataclass(frozen=True, repr=False)
+class DetailedMetrics(Model):
+    stages: dict[str, Percentiles]
+    """queue: before a sandbox was the command's own; run: the command; total: all of it."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -1010,14 +1018,22 @@ class MergeResponse(Model):
 
 @dataclass(frozen=True, repr=False)
 class Metrics(Model):
+    active_containers: int
+    """Sandboxes that the project has now: of running commands and of instances."""
+    active_instances: int
+    """Instances that are neither stopped nor failed."""
     avg_execution_time_ms: float
     """Of the executions that ran."""
     cache_hit_rate: float
     """Share of total_requests, 0 to 1."""
     cache_hits: int
+    cpu_usage_percent: float
+    """CPU that the project used since this was last asked; 100 is one core."""
     error_rate: float
     """Share of total_requests that could not run, 0 to 1."""
     executions_by_runtime: dict[str, int]
+    memory_usage_mb: float
+    """Memory that those instances take, MiB."""
     running: int
     total_requests: int
     """Executions that ended, refused ones included."""
@@ -1065,6 +1081,17 @@ class PauseOptions(TypedDict, total=False):
     """To find it by."""
     name: str
     """Names need not be unique."""
+
+
+@dataclass(frozen=True, repr=False)
+class Percentiles(Model):
+    count: int
+    max_ms: float
+    mean_ms: float
+    p50_ms: float
+    p90_ms: float
+    p95_ms: float
+    p99_ms: float
 
 
 @dataclass(frozen=True, repr=False)
