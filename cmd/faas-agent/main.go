@@ -12,6 +12,7 @@ import (
 	"os"
 
 	"github.com/faas-platform/faas/guest/launch"
+	"github.com/faas-platform/faas/guest/machine"
 )
 
 // build names the agent's build; the linker may set it.
@@ -23,6 +24,7 @@ var subcommands = map[string]func(args []string) int{
 	"reseed":            reseedProcesses,
 	launch.Command:      func([]string) int { return launch.Main() },
 	launch.SpawnCommand: func([]string) int { return launch.Spawn() },
+	machine.Command:     func([]string) int { return machine.Main() },
 	"version":           func([]string) int { fmt.Println(build); return 0 },
 }
 

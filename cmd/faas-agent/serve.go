@@ -19,6 +19,7 @@ import (
 	"syscall"
 
 	"github.com/faas-platform/faas/guest/agent"
+	"github.com/faas-platform/faas/guest/machine"
 )
 
 const (
@@ -40,6 +41,7 @@ func listening(fd int) bool {
 // settings are the agent's flags.
 type settings struct {
 	listen, dial, device, secretFile string
+	machine                          machine.Places // of a microVM; Device is empty elsewhere
 	stdio, powerOff                  bool
 	vsock                            uint
 	realUser                         uint
@@ -51,7 +53,10 @@ func parse(args []string) (settings, error) {
 	f := flag.NewFlagSet("faas-agent", flag.ContinueOnError)
 	f.StringVar(&s.listen, "listen", os.Getenv("FAAS_AGENT_LISTEN"), "serve on `unix:PATH`, or on the listening socket fd:NUMBER (default fd:3 if that is one, else "+defaultListen+")")
 	f.StringVar(&s.dial, "dial", os.Getenv("FAAS_AGENT_DIAL"), "dial the host at `unix:PATH` and serve it, again and again")
-	f.StringVar(&s.device, "device", os.Getenv("FAAS_AGENT_DEVICE"), "serve on the character device `PATH` (virtio-serial)")
+	f.StringVar(&s.device, "device", os.Getenv("FAAS_AGENT_DEVICE"), "serve on the character devices `PATH`[,PATH…] (virtio-serial), a session each")
+	f.StringVar(&s.machine.Device, "control", "", "answer the host about the machine on the character device `PATH` (microVMs)")
+	f.StringVar(&s.machine.Groups, "groups", "", "`DIRECTORY` of the machine's control groups, for --control")
+	f.StringVar(&s.machine.Layer, "layer", "", "`DIRECTORY` of the sandbox's writable layer, for --control")
 	f.BoolVar(&s.stdio, "stdio", false, "serve one session on standard input and output")
 	f.UintVar(&s.vsock, "vsock", 0, "serve on vsock `PORT`")
 	f.StringVar(&s.secretFile, "secret-file", cmpOr(os.Getenv("FAAS_AGENT_SECRET_FILE"), defaultSecretFile), "read the channel secret from `PATH` and remove it, or from standard input (-)")
@@ -141,13 +146,14 @@ func run(s settings, secret []byte) int {
 	cancel()
 	a.Close() //nolint:errcheck // the end, either way
 	serving.Wait()
+	status := 0
+	if err != nil {
+		status = fail(err)
+	}
 	if s.powerOff && os.Getpid() == 1 {
 		powerOff()
 	}
-	if err != nil {
-		return fail(err)
-	}
-	return 0
+	return status
 }
 
 func logLine(format string, args ...any) { fmt.Fprintf(os.Stderr, "faas-agent: "+format+"\n", args...) }
@@ -219,7 +225,7 @@ func handleSignals(cancel func()) (stop func()) {
 type server func(ctx context.Context, a *agent.Agent) error
 
 // transports make a server of each way to the host that is asked for.
-var transports = []func(settings) (server, error){listenUnix, dialOut, serveStdio, serveDevice, serveVsock}
+var transports = []func(settings) (server, error){listenUnix, dialOut, serveStdio, serveDevices, serveVsock, serveMachine}
 
 func unixPath(flagName, value string) (string, error) {
 	path, ok := strings.CutPrefix(value, "unix:")

@@ -6,30 +6,50 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/faas-platform/faas/guest/agent"
+	"github.com/faas-platform/faas/guest/machine"
 )
 
 const soAcceptConn = unix.SO_ACCEPTCONN
 
-// serveDevice serves on a virtio-serial port: one session at a time, begun
-// anew whenever the host has hung up.
-func serveDevice(s settings) (server, error) {
+// serveDevices serves on virtio-serial ports: one session at a time on each,
+// begun anew whenever the host has hung up.
+func serveDevices(s settings) (server, error) {
 	if s.device == "" {
 		return nil, nil
 	}
 	return func(ctx context.Context, a *agent.Agent) error {
-		return again(ctx, func() bool {
-			f, err := os.OpenFile(s.device, os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
-			if err != nil {
-				logLine("open %s: %v", s.device, err)
-				return false
-			}
-			return a.ServeDialled(ctx, devicePort{newFileConnOf(f)}) == nil
-		})
+		var ports sync.WaitGroup
+		for device := range strings.SplitSeq(s.device, ",") {
+			ports.Go(func() { serveDevice(ctx, a, device) })
+		}
+		ports.Wait()
+		return nil
 	}, nil
+}
+
+func serveDevice(ctx context.Context, a *agent.Agent, device string) {
+	again(ctx, func() bool { //nolint:errcheck // it has none
+		f, err := os.OpenFile(device, os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
+		if err != nil {
+			logLine("open %s: %v", device, err)
+			return false
+		}
+		return a.ServeDialled(ctx, devicePort{newFileConnOf(f)}) == nil
+	})
+}
+
+// serveMachine answers about the machine that the agent is the init process of.
+func serveMachine(s settings) (server, error) {
+	if s.machine.Device == "" {
+		return nil, nil
+	}
+	return func(ctx context.Context, _ *agent.Agent) error { return machine.Serve(ctx, s.machine) }, nil
 }
 
 // devicePort is a connection whose end the host does not see: the port stays.
@@ -39,7 +59,7 @@ type devicePort struct{ *fileConn }
 func (devicePort) EndUnseen() bool { return true }
 
 func newFileConnOf(f *os.File) *fileConn {
-	return &fileConn{Reader: f, Writer: f, close: f.Close}
+	return &fileConn{Reader: machine.Await(f, f), Writer: f, close: f.Close}
 }
 
 // vsockListener listens on AF_VSOCK, which package net does not know.

@@ -11,7 +11,7 @@ const soAcceptConn = syscall.SO_ACCEPTCONN
 
 var errLinuxOnly = errors.New("only on Linux")
 
-func serveDevice(s settings) (server, error) {
+func serveDevices(s settings) (server, error) {
 	if s.device == "" {
 		return nil, nil
 	}
@@ -26,3 +26,10 @@ func serveVsock(s settings) (server, error) {
 }
 
 func powerOff() {}
+
+func serveMachine(s settings) (server, error) {
+	if s.machine.Device == "" {
+		return nil, nil
+	}
+	return nil, errLinuxOnly
+}

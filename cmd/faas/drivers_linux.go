@@ -6,6 +6,7 @@ import (
 
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/driver"
+	"github.com/faas-platform/faas/driver/microvm"
 	"github.com/faas-platform/faas/driver/oci"
 	"github.com/faas-platform/faas/internal/config"
 	"github.com/faas-platform/faas/network"
@@ -31,6 +32,18 @@ var native = []opener{
 		opts := oci.Options{Dir: filepath.Join(cfg.Data.Dir, "native"), Images: images, Launcher: cfg.Native.Launcher, Logger: log}
 		opts.Network, opts.NetworkError = network.New(networkOptions(cfg, faas.RuntimeNative, log))
 		return oci.NewNative(opts)
+	}},
+	{faas.RuntimeQEMU, func(cfg *config.Loaded, log *slog.Logger) (driver.Driver, error) {
+		images, err := openImages(cfg, log)
+		if err != nil {
+			return nil, err
+		}
+		shift, err := idShift()
+		if err != nil {
+			return nil, err
+		}
+		return microvm.NewQEMU(microvm.Options{Dir: filepath.Join(cfg.Data.Dir, "qemu"), Images: images, Shift: shift,
+			Kernel: cfg.MicroVM.Kernel, Accel: cfg.MicroVM.Accel, Logger: log})
 	}},
 }
 

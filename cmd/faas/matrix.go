@@ -8,6 +8,7 @@ import (
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/driver"
 	"github.com/faas-platform/faas/driver/docker"
+	"github.com/faas-platform/faas/driver/microvm"
 	"github.com/faas-platform/faas/driver/oci"
 )
 
@@ -21,6 +22,8 @@ func supports(runtime faas.Runtime, p driver.Platform) []driver.Support {
 		return oci.GVisorSupport(p)
 	case faas.RuntimeDocker:
 		return docker.Support(p)
+	case faas.RuntimeQEMU:
+		return microvm.SupportedQEMU(p)
 	default:
 		return driver.Unsupported(noDriver, noDriverRemedy)
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/image"
+	"github.com/faas-platform/faas/image/pack"
 	"github.com/faas-platform/faas/snapshot"
 )
 
@@ -84,10 +85,18 @@ func unpackLayer(ctx context.Context, dir string, r io.Reader) error {
 	if err := os.Remove(dir); err != nil { // to be made again
 		return layerError("write the layer", err)
 	}
-	if err := image.UnpackLayer(ctx, dir, r); err != nil {
+	if err := image.UnpackLayer(ctx, dir, r, 0); err != nil {
 		return err
 	}
 	return dropMountPoints(dir)
+}
+
+// packLayer writes a layer as a tar in the form of images.
+func packLayer(ctx context.Context, layer string, w io.Writer) error {
+	if err := pack.Layer(ctx, layer, w, pack.Options{}); err != nil {
+		return layerError("pack the layer "+layer, err)
+	}
+	return nil
 }
 
 func layerError(op string, err error) error {

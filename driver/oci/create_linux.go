@@ -2,12 +2,8 @@ package oci
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"regexp"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/driver"
@@ -28,7 +24,7 @@ func (n *Native) Create(ctx context.Context, spec faas.Spec) (driver.Sandbox, er
 	}
 	l, err := n.launcherFor(ctx)
 	if err != nil {
-		return nil, createError(ctx, spec, err)
+		return nil, driver.CreateError(ctx, spec, err)
 	}
 	return n.createWith(ctx, l, spec)
 }
@@ -37,7 +33,7 @@ func (n *Native) Create(ctx context.Context, spec faas.Spec) (driver.Sandbox, er
 func (n *Native) createWith(ctx context.Context, l launcher, spec faas.Spec) (driver.Sandbox, error) {
 	ids, err := n.idMapping(ctx)
 	if err != nil {
-		return nil, createError(ctx, spec, err)
+		return nil, driver.CreateError(ctx, spec, err)
 	}
 	r := &record{ID: spec.ID, Launcher: l.name(), CreatedAt: time.Now().UTC(), Spec: spec, Secret: newSecret()}
 	return n.make(ctx, r, func(s *sandbox) error { return n.build(ctx, s, ids, nil) })
@@ -51,7 +47,7 @@ func (n *Native) make(ctx context.Context, r *record, build func(*sandbox) error
 	}
 	defer n.finish(spec.ID)
 	if err := n.work.Create(r); err != nil {
-		return nil, createError(ctx, spec, err)
+		return nil, driver.CreateError(ctx, spec, err)
 	}
 	s := n.newSandbox(r)
 	if err := build(s); err != nil {
@@ -61,7 +57,7 @@ func (n *Native) make(ctx context.Context, r *record, build func(*sandbox) error
 			n.log.Error("a sandbox that could not be created was not removed fully; a later sweep will",
 				"sandbox", spec.ID, "error", undoErr)
 		}
-		return nil, createError(ctx, spec, err)
+		return nil, driver.CreateError(ctx, spec, err)
 	}
 	return s, nil
 }
@@ -92,33 +88,8 @@ func closedError() error {
 	return &faas.Error{Kind: faas.KindUnavailable, Op: "create sandbox", Detail: "the native driver is closed"}
 }
 
-// checkSpec refuses what no driver of this package can make.
-func checkSpec(spec faas.Spec) error {
-	if err := checkID(spec.ID); err != nil {
-		return err
-	}
-	r := spec.Resources
-	for _, limit := range []struct {
-		field string
-		bad   bool
-	}{
-		{"memory_mb", r.MemoryMB < 0}, {"disk_mb", r.DiskMB < 0}, {"pids", r.PIDs < 0}, {"cpu_cores", r.CPUCores < 0},
-	} {
-		if limit.bad {
-			return &faas.Error{Kind: faas.KindInvalidArgument, Op: "create sandbox", Field: limit.field, Detail: "is negative"}
-		}
-	}
-	if r.MemoryMB > 0 && r.MemoryMB < minimumMemoryMB {
-		return &faas.Error{Kind: faas.KindInvalidArgument, Op: "create sandbox", Field: "memory_mb",
-			Detail: fmt.Sprintf("%d MiB are too few for the agent and a command", r.MemoryMB),
-			Remedy: fmt.Sprintf("ask for at least %d", minimumMemoryMB)}
-	}
-	if !hostnamePattern.MatchString(hostname(spec)) {
-		return &faas.Error{Kind: faas.KindInvalidArgument, Op: "create sandbox", Field: "hostname",
-			Detail: fmt.Sprintf("%q is not a host name", hostname(spec)), Remedy: "use letters, digits, hyphens and dots, 64 at most"}
-	}
-	return nil
-}
+// checkSpec refuses what no runtime can make.
+func checkSpec(spec faas.Spec) error { return driver.CheckSpec(spec, minimumMemoryMB) }
 
 // check refuses what cannot be made.
 func (n *Native) check(spec faas.Spec) error {
@@ -128,8 +99,6 @@ func (n *Native) check(spec faas.Spec) error {
 	return n.egress().check(spec)
 }
 
-// hostnamePattern is what the kernel takes of what the network allows.
-var hostnamePattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$`)
 
 // minimumMemoryMB leaves room for the agent, the pages of the programs that
 // run and what the kernel charges for a namespace.
@@ -190,30 +159,7 @@ func (s *sandbox) configure(ctx context.Context, env map[string]string) error {
 	defer client.Close() //nolint:errcheck // connections only
 	spec := s.spec()
 	_, err := client.Configure(ctx, guest.Configuration{Env: env, Identity: &guest.Identity{
-		ID: spec.ID, Project: spec.Project, Hostname: hostname(spec), Labels: spec.Labels,
+		ID: spec.ID, Project: spec.Project, Hostname: driver.Hostname(spec), Labels: spec.Labels,
 	}, Network: resolvers(s.attachment())})
 	return err
-}
-
-// createError classifies what went wrong.
-func createError(ctx context.Context, spec faas.Spec, err error) error {
-	op := "create sandbox " + spec.ID
-	if cause := ctx.Err(); cause != nil {
-		kind := faas.KindUnavailable
-		if errors.Is(cause, context.DeadlineExceeded) {
-			kind = faas.KindDeadlineExceeded
-		}
-		return &faas.Error{Kind: kind, Op: op, Detail: "it was given up before its agent answered", Err: errors.Join(cause, err)}
-	}
-	var known *faas.Error
-	if errors.As(err, &known) {
-		return known
-	}
-	out := &faas.Error{Kind: faas.KindInternal, Op: op, Err: err, Remedy: "faas doctor shows what this machine can do"}
-	for _, exhausted := range []error{unix.ENOSPC, unix.ENOMEM, unix.EAGAIN, unix.EMFILE, unix.ENFILE, unix.EDQUOT} {
-		if errors.Is(err, exhausted) {
-			out.Kind, out.Detail = faas.KindResourceExhausted, "this machine has run out of a resource"
-		}
-	}
-	return out
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/driver"
 )
 
 const (
@@ -90,7 +91,7 @@ func (g *GVisor) configure(s *gvisorSandbox, dir string, ns *os.File) *specs.Spe
 			},
 		},
 		Root:     &specs.Root{Path: filepath.Join(dir, "rootfs"), Readonly: spec.ReadOnly},
-		Hostname: hostname(spec),
+		Hostname: driver.Hostname(spec),
 		Mounts:   gvisorMounts(spec, s.channel.dir),
 		Linux: &specs.Linux{
 			// No seccomp profile: commands' calls reach gVisor's kernel only, and

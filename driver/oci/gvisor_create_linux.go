@@ -52,12 +52,12 @@ func (g *GVisor) make(ctx context.Context, r *record, build func(*gvisorSandbox)
 	}
 	defer g.finish(spec.ID)
 	if err := g.work.Create(r); err != nil {
-		return nil, createError(ctx, spec, err)
+		return nil, driver.CreateError(ctx, spec, err)
 	}
 	s := g.newSandbox(r)
 	if err := build(s); err != nil {
 		g.undo(ctx, s)
-		return nil, createError(ctx, spec, err)
+		return nil, driver.CreateError(ctx, spec, err)
 	}
 	return s, nil
 }
@@ -206,5 +206,5 @@ func (s *gvisorSandbox) configure(ctx context.Context, env map[string]string) er
 
 func (s *gvisorSandbox) identity() *guest.Identity {
 	spec := s.spec()
-	return &guest.Identity{ID: spec.ID, Project: spec.Project, Hostname: hostname(spec), Labels: spec.Labels}
+	return &guest.Identity{ID: spec.ID, Project: spec.Project, Hostname: driver.Hostname(spec), Labels: spec.Labels}
 }

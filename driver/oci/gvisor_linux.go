@@ -187,7 +187,7 @@ func (g *GVisor) Recover(ctx context.Context, h driver.Handle) (driver.Sandbox, 
 	if h.Runtime != faas.RuntimeGVisor {
 		return nil, faas.Errorf(faas.KindInvalidArgument, "recover sandbox: handle is of runtime %q", h.Runtime)
 	}
-	if err := checkID(h.ID); err != nil {
+	if err := driver.CheckID(h.ID); err != nil {
 		return nil, err
 	}
 	gone := &faas.Error{Kind: faas.KindNotFound, Op: "recover sandbox", Detail: "sandbox " + h.ID + " does not run any more"}

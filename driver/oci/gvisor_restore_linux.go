@@ -110,7 +110,7 @@ func (g *GVisor) restoreMemory(ctx context.Context, from driver.State, data gvis
 			defer g.finish(spec.ID)
 			if err := g.fill(ctx, a, spec, data, prepare); err != nil {
 				g.undo(ctx, a.s)
-				return nil, createError(ctx, spec, err)
+				return nil, driver.CreateError(ctx, spec, err)
 			}
 			return a.s, nil
 		}

@@ -3,11 +3,9 @@ package oci
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -200,7 +198,7 @@ func (n *Native) Recover(ctx context.Context, h driver.Handle) (driver.Sandbox, 
 	if h.Runtime != faas.RuntimeNative {
 		return nil, faas.Errorf(faas.KindInvalidArgument, "recover sandbox: handle is of runtime %q", h.Runtime)
 	}
-	if err := checkID(h.ID); err != nil {
+	if err := driver.CheckID(h.ID); err != nil {
 		return nil, err
 	}
 	gone := &faas.Error{Kind: faas.KindNotFound, Op: "recover sandbox", Detail: "sandbox " + h.ID + " does not run any more"}
@@ -282,16 +280,4 @@ func (n *Native) Close() error {
 	n.spawner.close()
 	errs = append(errs, n.egress().close())
 	return errors.Join(append(errs, n.criuCache.close(), n.work.Close())...)
-}
-
-// checkID accepts DNS labels: ids become parts of paths.
-func checkID(id string) error {
-	ok := len(id) > 0 && len(id) <= 63 && id[0] != '-' && id[len(id)-1] != '-' &&
-		!slices.ContainsFunc([]byte(id), func(c byte) bool {
-			return (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-'
-		})
-	if !ok {
-		return &faas.Error{Kind: faas.KindInvalidArgument, Field: "id", Detail: fmt.Sprintf("%q is not a DNS label", id)}
-	}
-	return nil
 }

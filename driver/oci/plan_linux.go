@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/faas-platform/faas"
+	"github.com/faas-platform/faas/driver"
 	"github.com/faas-platform/faas/driver/criu"
 	"github.com/faas-platform/faas/driver/pidfd"
 	"github.com/faas-platform/faas/image"
@@ -65,7 +66,7 @@ func (n *Native) configure(r record, root *image.RootFS, ids idMap) *specs.Spec 
 			Rlimits:         n.rlimits(spec),
 		},
 		Root:     &specs.Root{Path: "rootfs", Readonly: spec.ReadOnly},
-		Hostname: hostname(spec),
+		Hostname: driver.Hostname(spec),
 		Mounts:   n.mounts(r, root, ids),
 		Linux: &specs.Linux{
 			Namespaces: namespaces(), UIDMappings: ids.uids, GIDMappings: ids.gids,
@@ -75,13 +76,6 @@ func (n *Native) configure(r record, root *image.RootFS, ids idMap) *specs.Spec 
 			Seccomp: n.seccomp,
 		},
 	}
-}
-
-func hostname(spec faas.Spec) string {
-	if spec.Hostname != "" {
-		return spec.Hostname
-	}
-	return spec.ID
 }
 
 func capabilitySets(mask uint64) *specs.LinuxCapabilities {

@@ -37,7 +37,7 @@ func (n *Native) Restore(ctx context.Context, from driver.State, spec faas.Spec,
 	}
 	ids, err := n.idMapping(ctx)
 	if err != nil {
-		return nil, createError(ctx, spec, err)
+		return nil, driver.CreateError(ctx, spec, err)
 	}
 	data, err := readSaved(from)
 	if err != nil {
@@ -49,7 +49,7 @@ func (n *Native) Restore(ctx context.Context, from driver.State, spec faas.Spec,
 	} else {
 		l, err := n.launcherFor(ctx)
 		if err != nil {
-			return nil, createError(ctx, spec, err)
+			return nil, driver.CreateError(ctx, spec, err)
 		}
 		r.Launcher = l.name()
 	}
@@ -257,7 +257,7 @@ func (n *Native) awaken(ctx context.Context, s *sandbox, data savedData, prepare
 	if err := n.adopt(s); err != nil {
 		return err
 	}
-	if err := setHostname(s.process.ID.PID, hostname(s.spec())); err != nil {
+	if err := setHostname(s.process.ID.PID, driver.Hostname(s.spec())); err != nil {
 		return err
 	}
 	if err := unix.Kill(s.process.ID.PID, unix.SIGCONT); err != nil {

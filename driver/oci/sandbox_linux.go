@@ -294,7 +294,7 @@ func (n *Native) Adopt(_ context.Context, made driver.Sandbox, spec faas.Spec) e
 			return &faas.Error{Kind: faas.KindInternal, Op: "adopt sandbox " + s.id, Err: err}
 		}
 	}
-	if spec.Hostname != "" && spec.Hostname != hostname(s.record.Spec) {
+	if spec.Hostname != "" && spec.Hostname != driver.Hostname(s.record.Spec) {
 		if err := setHostname(s.process.ID.PID, spec.Hostname); err != nil {
 			return &faas.Error{Kind: faas.KindFailedPrecondition, Op: "adopt sandbox " + s.id,
 				Field: "hostname", Detail: "it cannot be changed any more", Err: err}

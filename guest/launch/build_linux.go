@@ -70,7 +70,10 @@ func mountRoot(r Root, target string) error {
 	if err != nil {
 		return err
 	}
-	options := "userxattr,lowerdir=" + lower
+	options := "lowerdir=" + lower
+	if !r.Privileged {
+		options = "userxattr," + options
+	}
 	flags := uintptr(unix.MS_NODEV)
 	if r.Writable == nil {
 		return overlay(target, flags|unix.MS_RDONLY, options)

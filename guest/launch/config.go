@@ -55,15 +55,26 @@ type Config struct {
 	Filter []byte
 	// Listen is the path of the unix socket that the agent serves. It is
 	// bound here, inside, and given to the agent as descriptor ListenFD.
+	// Empty: none.
 	Listen string
+	// Keep lists descriptors that the agent gets as KeptFD and following. It is
+	// for Enter: Encode leaves it out, as it does Messages.
+	Keep []int `json:"-"`
+	// Messages is where the agent's own go; 0: nowhere.
+	Messages int `json:"-"`
 	// Files are written into the new root before the agent starts.
 	Files []File
 	Args  []string // Args[0] is the executable's path inside
 	Env   []string
 }
 
-// ListenFD is the descriptor on which the agent finds its listening socket.
-const ListenFD = 3
+// ListenFD is the descriptor on which the agent finds its listening socket,
+// KeptFD the first of those that were kept for it, above all that the process
+// may have open before.
+const (
+	ListenFD = 3
+	KeptFD   = 100
+)
 
 // Dir is a directory of the host: a detached mount on a descriptor, or, when
 // FD is 0, a path that the process can reach by itself.
@@ -77,6 +88,9 @@ type Root struct {
 	Lower []Dir // topmost first
 	// Writable is where changes go; nil for a read-only root.
 	Writable *Writable
+	// Privileged, which Encode leaves out, says that the marks of the overlay are in attributes that
+	// only root of the machine has, as they are outside user namespaces.
+	Privileged bool
 }
 
 // Writable is the layer that holds a sandbox's changes.

@@ -46,6 +46,17 @@ func run() error {
 	return become(cfg)
 }
 
+// Enter builds the sandbox in this process's own namespaces and becomes its
+// agent. It is for the init process of a machine, whose namespaces nobody else
+// has, and returns only when it failed.
+func Enter(cfg *Config) error {
+	runtime.LockOSThread()
+	if err := build(cfg); err != nil {
+		return err
+	}
+	return become(cfg)
+}
+
 func readConfig(in *bufio.Reader) (*Config, error) {
 	line, err := in.ReadString('\n')
 	if err != nil {
@@ -69,11 +80,14 @@ func become(cfg *Config) error {
 	if len(cfg.Args) == 0 {
 		return fmt.Errorf("start the agent: no command")
 	}
-	listener, err := listen(cfg.Listen)
-	if err != nil {
-		return fmt.Errorf("listen on %s: %w", cfg.Listen, err)
+	listener := -1
+	if cfg.Listen != "" {
+		var err error
+		if listener, err = listen(cfg.Listen); err != nil {
+			return fmt.Errorf("listen on %s: %w", cfg.Listen, err)
+		}
 	}
-	if err := redirectStdio(); err != nil {
+	if err := redirectStdio(cfg.Messages); err != nil {
 		return fmt.Errorf("open /dev/null inside: %w", err)
 	}
 	for _, l := range cfg.Limits {
@@ -81,7 +95,7 @@ func become(cfg *Config) error {
 			return fmt.Errorf("set resource limit %d to %d: %w", l.Resource, l.Hard, err)
 		}
 	}
-	if err := closeOthers(listener); err != nil {
+	if err := closeOthers(listener, cfg.Keep); err != nil {
 		return err
 	}
 	if err := dropCapabilities(cfg.Capabilities); err != nil {
@@ -117,8 +131,9 @@ func listen(path string) (int, error) {
 }
 
 // redirectStdio points the standard streams at the sandbox's own /dev/null:
-// nothing that a checkpoint finds may lead out of the sandbox.
-func redirectStdio() error {
+// nothing that a checkpoint finds may lead out of the sandbox. Messages of a
+// machine's agent go to its own kernel's log.
+func redirectStdio(messages int) error {
 	fd, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -128,15 +143,29 @@ func redirectStdio() error {
 			return err
 		}
 	}
+	if messages != 0 {
+		if err := unix.Dup3(messages, 2, 0); err != nil {
+			return err
+		}
+	}
 	return unix.Close(fd)
 }
 
-// closeOthers makes the listening socket ListenFD and has execve close
-// everything else but the standard streams. The status pipe moves out of the
-// way; it must close by execve only, since its end is the sign of success.
-func closeOthers(listener int) error {
+// closeOthers makes the listening socket ListenFD, puts what is kept behind it
+// and has execve close everything else but the standard streams. The status
+// pipe moves out of the way; it must close by execve only, since its end is the
+// sign of success.
+func closeOthers(listener int, keep []int) error {
 	if err := unix.CloseRange(ListenFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("close inherited descriptors: %w", err)
+	}
+	for i, fd := range keep {
+		if err := unix.Dup3(fd, KeptFD+i, 0); err != nil {
+			return fmt.Errorf("keep a descriptor: %w", err)
+		}
+	}
+	if listener < 0 {
+		return nil
 	}
 	if err := unix.Dup3(listener, ListenFD, 0); err != nil {
 		return fmt.Errorf("hand over the listening socket: %w", err)

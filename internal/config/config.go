@@ -32,6 +32,7 @@ type Config struct {
 	Policy    Policy    `toml:"policy"`
 	Native    Native    `toml:"native"`
 	GVisor    GVisor    `toml:"gvisor"`
+	MicroVM   MicroVM   `toml:"microvm"`
 	Network   Network   `toml:"network"`
 	SSH       SSH       `toml:"ssh"`
 	Snapshots Snapshots `toml:"snapshots"`
@@ -106,6 +107,12 @@ type Native struct {
 // GVisor configures the gvisor runtime.
 type GVisor struct {
 	Platform string `toml:"platform" help:"what runs the code of its sandboxes: systrap, which works everywhere, or kvm"`
+}
+
+// MicroVM configures the runtimes whose sandboxes are virtual machines.
+type MicroVM struct {
+	Kernel string `toml:"kernel" help:"kernel of the machines, ROOT/boot/vmlinuz-RELEASE as distributions package it; empty: one that faas image kernel install unpacked, or this machine's own"`
+	Accel  string `toml:"accel" help:"how QEMU executes machines: kvm, tcg (in software), or auto, which takes kvm where a kernel boots with it"`
 }
 
 // Snapshots says how snapshots are kept and whom imports are believed from.
@@ -206,8 +213,9 @@ func defaults(env Environment) Config {
 		Snapshots: Snapshots{
 			ArchiveAfter: Duration(time.Minute), MaxDepth: 16, MaxImportMB: 64 << 10,
 		},
-		GVisor: GVisor{Platform: "systrap"},
-		SSH:    defaultSSH(),
+		GVisor:  GVisor{Platform: "systrap"},
+		SSH:     defaultSSH(),
+		MicroVM: MicroVM{Accel: "auto"},
 		Execution: Execution{
 			Image: faas.HostImage, CPUCores: 1, MemoryMB: 512, DiskMB: 256, PIDs: 256,
 			Timeout: Duration(5 * time.Minute),
@@ -245,6 +253,8 @@ func (c *Config) Validate() error {
 		{"pooling.refill", c.Pooling.Refill >= 0, "must not be negative"},
 		{"pooling.reserve_mb", c.Pooling.ReserveMB >= 0, "must not be negative"},
 		{"native.launcher", slices.Contains([]string{"auto", "builtin", "crun", "runc"}, c.Native.Launcher), "must be auto, builtin, crun or runc"},
+		{"microvm.accel", slices.Contains([]string{"auto", "kvm", "tcg"}, c.MicroVM.Accel), "must be auto, kvm or tcg"},
+		{"microvm.kernel", c.MicroVM.Kernel == "" || filepath.IsAbs(c.MicroVM.Kernel), "must be an absolute path"},
 		{"gvisor.platform", slices.Contains([]string{"systrap", "kvm"}, c.GVisor.Platform), "must be systrap or kvm"},
 		{"policy.min_isolation", slices.Contains([]string{"", "process", "userns", "kernel", "vm"}, c.Policy.MinIsolation), "must be process, userns, kernel or vm"},
 	}

@@ -1,4 +1,4 @@
-package docker
+package pack
 
 import (
 	"archive/tar"
@@ -24,11 +24,26 @@ const (
 	opaqueMarker   = ".wh..wh..opq"
 )
 
-// packLayer writes an overlay layer as a tar in the form of images: whiteouts
-// and opaque directories become names with a prefix. Sockets are left out, as
-// in every image.
-func packLayer(ctx context.Context, layer string, w io.Writer) error {
-	p := &layerPacker{out: tar.NewWriter(w), links: map[[2]uint64]string{}}
+// opaqueMarks say that a directory hides what lies below it.
+var opaqueMarks = [...]string{"trusted.overlay.opaque", "user.overlay.opaque"}
+
+// xattrPrefix begins the records of extended attributes in a tar.
+const xattrPrefix = "SCHILY.xattr."
+
+// Options adjusts Layer. The zero value is usable.
+type Options struct {
+	// Overlay writes removals as overlayfs keeps them: devices 0/0, and
+	// trusted.overlay.opaque. Otherwise they are names with a prefix, as in the
+	// layers of images.
+	Overlay bool
+	// UIDShift and GIDShift are what owners are stored with, and lose.
+	UIDShift, GIDShift int
+}
+
+// Layer writes an overlay layer as a tar. Sockets are left out, as in every
+// image.
+func Layer(ctx context.Context, layer string, w io.Writer, opts Options) error {
+	p := &packer{out: tar.NewWriter(w), opts: opts, links: map[[2]uint64]string{}}
 	err := filepath.WalkDir(layer, func(path string, entry fs.DirEntry, err error) error {
 		if err == nil {
 			err = ctx.Err()
@@ -42,21 +57,19 @@ func packLayer(ctx context.Context, layer string, w io.Writer) error {
 		}
 		return err
 	})
-	if err = errors.Join(err, p.out.Close()); err != nil {
-		return layerError("pack the layer "+layer, err)
-	}
-	return nil
+	return errors.Join(err, p.out.Close())
 }
 
-type layerPacker struct {
+type packer struct {
 	out   *tar.Writer
+	opts  Options
 	links map[[2]uint64]string // files with several names → the first
 }
 
-func (p *layerPacker) entry(path, name string, entry fs.DirEntry) error {
-	if strings.HasPrefix(entry.Name(), whiteoutPrefix) {
+func (p *packer) entry(path, name string, entry fs.DirEntry) error {
+	if !p.opts.Overlay && strings.HasPrefix(entry.Name(), whiteoutPrefix) {
 		return &faas.Error{Kind: faas.KindFailedPrecondition,
-			Detail: fmt.Sprintf("the engine cannot take the file %q: names that begin with %s are removals in its layers", "/"+name, whiteoutPrefix),
+			Detail: fmt.Sprintf("an image's layer cannot hold the file %q: names that begin with %s are removals there", "/"+name, whiteoutPrefix),
 			Remedy: "rename it in the sandbox and take the snapshot again"}
 	}
 	info, err := entry.Info()
@@ -70,21 +83,21 @@ func (p *layerPacker) entry(path, name string, entry fs.DirEntry) error {
 	switch {
 	case info.Mode()&fs.ModeSocket != 0:
 		return nil
-	case info.Mode()&fs.ModeCharDevice != 0 && st.Rdev == 0:
+	case info.Mode()&fs.ModeCharDevice != 0 && st.Rdev == 0 && !p.opts.Overlay:
 		return p.marker(filepath.Join(filepath.Dir(name), whiteoutPrefix+entry.Name()))
 	}
-	if err := p.file(path, name, info, st); err != nil || !info.IsDir() || !isOpaque(path) {
+	if err := p.file(path, name, info, st); err != nil || p.opts.Overlay || !info.IsDir() || !isOpaque(path) {
 		return err
 	}
 	return p.marker(filepath.Join(name, opaqueMarker))
 }
 
 // marker writes an empty file whose name is what matters.
-func (p *layerPacker) marker(name string) error {
+func (p *packer) marker(name string) error {
 	return p.out.WriteHeader(&tar.Header{Name: name, Mode: 0o600, ModTime: time.Unix(0, 0)})
 }
 
-func (p *layerPacker) file(path, name string, info fs.FileInfo, st *syscall.Stat_t) error {
+func (p *packer) file(path, name string, info fs.FileInfo, st *syscall.Stat_t) error {
 	hdr, err := p.header(path, name, info, st)
 	if err != nil {
 		return err
@@ -101,7 +114,7 @@ func (p *layerPacker) file(path, name string, info fs.FileInfo, st *syscall.Stat
 	return err
 }
 
-func (p *layerPacker) header(path, name string, info fs.FileInfo, st *syscall.Stat_t) (*tar.Header, error) {
+func (p *packer) header(path, name string, info fs.FileInfo, st *syscall.Stat_t) (*tar.Header, error) {
 	target := ""
 	if info.Mode()&fs.ModeSymlink != 0 {
 		var err error
@@ -118,8 +131,15 @@ func (p *layerPacker) header(path, name string, info fs.FileInfo, st *syscall.St
 	if info.IsDir() {
 		hdr.Name += "/"
 	}
+	hdr.Uid, hdr.Gid = hdr.Uid-p.opts.UIDShift, hdr.Gid-p.opts.GIDShift
 	if hdr.PAXRecords, err = xattrRecords(path); err != nil {
 		return nil, err
+	}
+	if p.opts.Overlay && info.IsDir() && isOpaque(path) {
+		if hdr.PAXRecords == nil {
+			hdr.PAXRecords = map[string]string{}
+		}
+		hdr.PAXRecords[xattrPrefix+opaqueMarks[0]] = "y"
 	}
 	if st.Nlink > 1 && !info.IsDir() {
 		key := [2]uint64{uint64(st.Dev), st.Ino} //nolint:unconvert // not the same type everywhere
@@ -162,7 +182,7 @@ func xattrRecords(path string) (map[string]string, error) {
 		if err != nil {
 			return nil, &os.PathError{Op: "read attribute " + name, Path: path, Err: err}
 		}
-		records["SCHILY.xattr."+name] = string(value[:size])
+		records[xattrPrefix+name] = string(value[:size])
 	}
 	return records, nil
 }
