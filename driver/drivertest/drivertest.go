@@ -25,6 +25,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -73,12 +74,17 @@ func WithoutCheck(name, reason string) Option {
 	}
 }
 
+// Only runs the checks whose names match one of the patterns of path.Match; with
+// none, all of them.
+func Only(patterns ...string) Option { return func(s *suite) { s.only = patterns } }
+
 // suite is one Run.
 type suite struct {
 	open       Open
 	env        conformance.Env
 	oneProcess string
 	without    map[string]string // checks that do not apply, and why
+	only       []string          // empty: all
 }
 
 // Run runs the suite against a driver.
@@ -130,6 +136,12 @@ func NotHere(t testing.TB, caps faas.Capabilities) {
 }
 
 func (s *suite) run(t *testing.T, c conformance.Check, caps faas.Capabilities) {
+	if len(s.only) > 0 && !slices.ContainsFunc(s.only, func(pattern string) bool {
+		ok, _ := path.Match(pattern, c.Name) // a bad pattern matches nothing
+		return ok
+	}) {
+		return
+	}
 	t.Run(c.Name, func(t *testing.T) {
 		if reason := conformance.SkipReason(c, &s.env, caps); reason != "" {
 			t.Skipf("SKIP %s %s: %s", caps.Runtime, c.Name, reason)

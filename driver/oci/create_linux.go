@@ -99,7 +99,6 @@ func (n *Native) check(spec faas.Spec) error {
 	return n.egress().check(spec)
 }
 
-
 // minimumMemoryMB leaves room for the agent, the pages of the programs that
 // run and what the kernel charges for a namespace.
 const minimumMemoryMB = 16
