@@ -8,7 +8,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 AGENT_LDFLAGS := -s -w -buildid=
 LDFLAGS       := -s -w -X main.version=$(VERSION)
 # Every file that can change the agent; the embedding package is not one.
-AGENT_SOURCES := $(shell find cmd/faas-agent guest -name '*.go' -not -name '*_test.go' -not -path 'guest/binary/*' 2>/dev/null) $(wildcard *.go) go.mod go.sum
+AGENT_SOURCES := $(shell find cmd/faas-agent guest image/pack -name '*.go' -not -name '*_test.go' -not -path 'guest/binary/*' 2>/dev/null) $(wildcard *.go) go.mod go.sum
 AGENTS        := guest/binary/files/faas-agent-linux-amd64 guest/binary/files/faas-agent-linux-arm64
 LINTER        := .cache/bin/golangci-lint
 
