@@ -16,6 +16,7 @@ type imageCommand struct {
 	Import importCommand      `cmd:"" help:"Take in a root file system tar, an OCI layout or a docker save tar."`
 	Ls     listImagesCommand  `cmd:"" help:"List images."`
 	Rm     removeImageCommand `cmd:"" help:"Remove images."`
+	Kernel kernelCommand      `cmd:"" help:"Manage the kernels of microVMs."`
 }
 
 type pullCommand struct {

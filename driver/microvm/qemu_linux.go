@@ -28,9 +28,9 @@ func qemuProgram() string {
 }
 
 func (q qemu) command(m *configuration) ([]string, []*os.File, error) {
-	accel, cpu := "tcg,thread=multi,tb-size=64", "max"
-	if q.accel == "kvm" {
-		accel, cpu = "kvm", "host"
+	accel, cpu, arguments := "tcg,thread=multi,tb-size=64", "max", kernelArguments+tscArgument()
+	if q.accel == AccelKVM {
+		accel, cpu, arguments = "kvm", "host", kernelArguments
 	}
 	args := []string{
 		"-machine", qemuMachine(), "-accel", accel, "-cpu", cpu,
@@ -38,7 +38,7 @@ func (q qemu) command(m *configuration) ([]string, []*os.File, error) {
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		// What a guest breaks out into may start nothing and become nobody else.
 		"-sandbox", "off",
-		"-kernel", m.kernel, "-initrd", m.initial, "-append", kernelArguments + " -- " + machine.Command,
+		"-kernel", m.kernel, "-initrd", m.initial, "-append", arguments + " -- " + machine.Command,
 		"-serial", "file:" + filepath.Join(m.dir, consoleFile),
 		"-qmp", "unix:" + filepath.Join(m.dir, controlSock) + ",server=on,wait=off",
 		"-device", "virtio-rng-" + qemuBus(),

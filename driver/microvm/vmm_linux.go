@@ -63,4 +63,4 @@ const (
 )
 
 // arguments that every machine's kernel gets.
-const kernelArguments = "console=ttyS0 quiet loglevel=5 tsc_early_khz=2300000 panic=-1 reboot=t random.trust_cpu=on mitigations=off rdinit=/init"
+const kernelArguments = "console=ttyS0 quiet loglevel=5 panic=-1 reboot=t random.trust_cpu=on mitigations=off rdinit=/init"
