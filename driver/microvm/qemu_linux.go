@@ -37,7 +37,7 @@ func (q qemu) command(m *configuration) ([]string, []*os.File, error) {
 		"-smp", strconv.Itoa(m.cores), "-m", strconv.FormatInt(m.memoryMB, 10) + "M",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		// What a guest breaks out into may start nothing and become nobody else.
-		"-sandbox", "off",
+		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
 		"-kernel", m.kernel, "-initrd", m.initial, "-append", arguments + " -- " + machine.Command,
 		"-serial", "file:" + filepath.Join(m.dir, consoleFile),
 		"-qmp", "unix:" + filepath.Join(m.dir, controlSock) + ",server=on,wait=off",
