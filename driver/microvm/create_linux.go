@@ -218,7 +218,9 @@ func launchConfig(spec faas.Spec, secret []byte) launch.Config {
 			{Target: "/dev/shm", Type: "tmpfs", Flags: restricted, Data: fmt.Sprintf("mode=1777,size=%dm", shm)},
 			{Target: "/run/faas", Type: "tmpfs", Flags: restricted, Data: "mode=0755,size=1m"},
 		},
-		Sysctls: map[string]string{"kernel.dmesg_restrict": "1", "kernel.kptr_restrict": "2", "kernel.unprivileged_bpf_disabled": "1"},
+		// Memory is promised freely, as on the host: the control group limits it,
+		// and what ends for want of it is told.
+		Sysctls: map[string]string{"vm.overcommit_memory": "1", "kernel.dmesg_restrict": "1", "kernel.kptr_restrict": "2", "kernel.unprivileged_bpf_disabled": "1"},
 		Limits:  []launch.Limit{{Resource: unix.RLIMIT_CORE}, {Resource: unix.RLIMIT_NOFILE, Soft: 1024, Hard: 1 << 20}},
 		Files:   []launch.File{{Path: secretPath, Content: secret, Mode: 0o400}},
 		Args:    []string{"/proc/self/exe"},
