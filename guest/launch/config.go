@@ -57,11 +57,6 @@ type Config struct {
 	// bound here, inside, and given to the agent as descriptor ListenFD.
 	// Empty: none.
 	Listen string
-	// Keep lists descriptors that the agent gets as KeptFD and following. It is
-	// for Enter: Encode leaves it out, as it does Messages.
-	Keep []int `json:"-"`
-	// Messages is where the agent's own go; 0: nowhere.
-	Messages int `json:"-"`
 	// Files are written into the new root before the agent starts.
 	Files []File
 	Args  []string // Args[0] is the executable's path inside
@@ -76,6 +71,12 @@ const (
 	KeptFD   = 100
 )
 
+// Kept is what a process that enters a sandbox takes along.
+type Kept struct {
+	Descriptors []int // the agent gets them as KeptFD and following
+	Messages    int   // where the agent's own messages go; 0: nowhere
+}
+
 // Dir is a directory of the host: a detached mount on a descriptor, or, when
 // FD is 0, a path that the process can reach by itself.
 type Dir struct {
@@ -88,7 +89,7 @@ type Root struct {
 	Lower []Dir // topmost first
 	// Writable is where changes go; nil for a read-only root.
 	Writable *Writable
-	// Privileged, which Encode leaves out, says that the marks of the overlay are in attributes that
+	// Privileged says that the marks of the overlay are in attributes that
 	// only root of the machine has, as they are outside user namespaces.
 	Privileged bool
 }

@@ -39,6 +39,7 @@ func (c *codec) config(v *Config) {
 	c.text(&v.Hostname)
 	each(c, &v.Root.Lower, c.dir)
 	c.writable(&v.Root.Writable)
+	c.flag(&v.Root.Privileged)
 	each(c, &v.Mounts, func(m *Mount) {
 		c.text(&m.Target)
 		c.text(&m.Type)

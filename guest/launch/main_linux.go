@@ -43,18 +43,18 @@ func run() error {
 			return fmt.Errorf("make a namespace of control groups: %w", err)
 		}
 	}
-	return become(cfg)
+	return become(cfg, Kept{})
 }
 
 // Enter builds the sandbox in this process's own namespaces and becomes its
 // agent. It is for the init process of a machine, whose namespaces nobody else
 // has, and returns only when it failed.
-func Enter(cfg *Config) error {
+func Enter(cfg *Config, kept Kept) error {
 	runtime.LockOSThread()
 	if err := build(cfg); err != nil {
 		return err
 	}
-	return become(cfg)
+	return become(cfg, kept)
 }
 
 func readConfig(in *bufio.Reader) (*Config, error) {
@@ -76,7 +76,7 @@ func readConfig(in *bufio.Reader) (*Config, error) {
 // become gives up every privilege that the agent does not need and executes
 // it. The order matters: dropping from the bounding set needs a capability,
 // setting a filter without one needs no_new_privs.
-func become(cfg *Config) error {
+func become(cfg *Config, kept Kept) error {
 	if len(cfg.Args) == 0 {
 		return fmt.Errorf("start the agent: no command")
 	}
@@ -87,7 +87,7 @@ func become(cfg *Config) error {
 			return fmt.Errorf("listen on %s: %w", cfg.Listen, err)
 		}
 	}
-	if err := redirectStdio(cfg.Messages); err != nil {
+	if err := redirectStdio(kept.Messages); err != nil {
 		return fmt.Errorf("open /dev/null inside: %w", err)
 	}
 	for _, l := range cfg.Limits {
@@ -95,7 +95,7 @@ func become(cfg *Config) error {
 			return fmt.Errorf("set resource limit %d to %d: %w", l.Resource, l.Hard, err)
 		}
 	}
-	if err := closeOthers(listener, cfg.Keep); err != nil {
+	if err := closeOthers(listener, kept.Descriptors); err != nil {
 		return err
 	}
 	if err := dropCapabilities(cfg.Capabilities); err != nil {

@@ -78,14 +78,15 @@ func start() error {
 	if err != nil {
 		return err
 	}
-	if cfg.Launch.Keep, err = keep(cfg); err != nil {
+	var kept launch.Kept
+	if kept.Descriptors, err = keep(cfg); err != nil {
 		return err
 	}
 	cfg.Launch.Args = append(cfg.Launch.Args, arguments(cfg, ports)...)
 	if messages != nil {
-		cfg.Launch.Messages = int(messages.Fd())
+		kept.Messages = int(messages.Fd())
 	}
-	return launch.Enter(&cfg.Launch)
+	return launch.Enter(&cfg.Launch, kept)
 }
 
 // loadModules loads the kernel's modules in the order of the list.
