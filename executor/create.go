@@ -190,7 +190,8 @@ func (e *Executor) forgetInstance(x *instance) {
 	ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
 	defer cancel()
 	if err := e.store.DeleteInstance(ctx, x.id); err != nil {
-		e.log.Error("the record of an instance could not be removed; the next start does", "instance", x.id, "error", err)
+		e.log.Error("the record of an instance could not be removed yet", "instance", x.id, "error", err)
+		e.ghosts.add(x.id)
 	}
 	e.instances.remove(x.id)
 	e.countInstances()

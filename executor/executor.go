@@ -114,6 +114,7 @@ type Executor struct {
 	events    *events
 	streams   *streams
 	ports     *ports
+	ghosts    ghosts
 	cache     *cache
 	pool      *pool.Pool
 	reaper    *reaper

@@ -3,6 +3,7 @@ package executor
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/faas-platform/faas"
@@ -46,10 +47,44 @@ func (e *Executor) keepTime() {
 		case <-timer.C:
 		}
 		if time.Since(adopted) >= adoptEvery {
+			e.forgetGhosts()
 			if _, err := e.adoptInstances(e.ctx); err != nil && e.ctx.Err() == nil {
 				e.log.Warn("looking for instances without a living process failed", "error", err)
 			}
 			adopted = time.Now()
+		}
+	}
+}
+
+// ghosts are instances that are gone and whose records could not be removed:
+// the disk was full.
+type ghosts struct {
+	mu  sync.Mutex
+	ids []string
+}
+
+func (g *ghosts) add(id string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.ids = append(g.ids, id)
+}
+
+func (g *ghosts) take() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	ids := g.ids
+	g.ids = nil
+	return ids
+}
+
+// forgetGhosts tries again to remove the records of instances that are gone.
+func (e *Executor) forgetGhosts() {
+	for _, id := range e.ghosts.take() {
+		ctx, cancel := context.WithTimeout(e.ctx, recordTimeout)
+		err := e.store.DeleteInstance(ctx, id)
+		cancel()
+		if err != nil && !errors.Is(err, faas.ErrNotFound) {
+			e.ghosts.add(id)
 		}
 	}
 }
