@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -71,6 +72,29 @@ func (c *Client) ReadFile(ctx context.Context, instance, path string, offset, le
 		return nil, err
 	}
 	return response.Body, nil
+}
+
+// File is an open file of an instance.
+type File struct {
+	io.ReadCloser
+	SizeBytes int64       // -1: not known
+	Mode      fs.FileMode // permissions, with the set-id and sticky bits
+}
+
+// OpenFile opens a file of an instance from its begin, with what the server
+// tells of it. The caller closes it. A path that is not a file's is
+// KindInvalidArgument, one where nothing is KindNotFound.
+func (c *Client) OpenFile(ctx context.Context, instance, path string) (*File, error) {
+	response, err := c.transfer(ctx, http.MethodGet, instancePath(instance)+"/files?"+url.Values{"path": {path}}.Encode(), nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	mode, err := strconv.ParseUint(response.Header.Get(api.HeaderFileMode), 8, 32)
+	if err != nil {
+		response.Body.Close() //nolint:errcheck // not read
+		return nil, faas.Errorf(faas.KindUnavailable, "the server told no permissions of %s, as this API does", path)
+	}
+	return &File{response.Body, response.ContentLength, api.ParseFileMode(uint32(mode))}, nil
 }
 
 // WriteOptions says how a file is written.

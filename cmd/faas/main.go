@@ -33,6 +33,7 @@ type commands struct {
 	Logs       logsCommand       `cmd:"" help:"Show what an execution has written."`
 	Events     eventsCommand     `cmd:"" help:"Follow what changes in the project."`
 	Port       portCommand       `cmd:"" help:"Reach ports of instances."`
+	Cp         cpCommand         `cmd:"" help:"Copy files and directories between this machine and an instance."`
 	SSH        sshCommand        `cmd:"" name:"ssh" help:"Log in to an instance, or run a command in it, by SSH."`
 	SSHConfig  sshConfigCommand  `cmd:"" name:"ssh-config" help:"Print a block for ssh_config, with a key and known hosts that work."`
 	SSHKey     sshKeyCommand     `cmd:"" name:"ssh-key" help:"Manage the keys that log in to instances."`

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
@@ -15,6 +16,7 @@ import (
 // step's begin elsewhere, nothing when quiet.
 type progress struct {
 	quiet bool
+	after time.Time // before, nothing is shown
 	mu    sync.Mutex
 	bars  *mpb.Progress // nil: no terminal
 	steps map[string]*mpb.Bar
@@ -28,9 +30,19 @@ func newProgress(quiet bool) *progress {
 	return p
 }
 
+// patience is how long a transfer goes on before its progress is shown.
+const patience = time.Second
+
+// newPatientProgress shows what takes long only.
+func newPatientProgress(quiet bool) *progress {
+	p := newProgress(quiet)
+	p.after = time.Now().Add(patience)
+	return p
+}
+
 // report is a driver.ImageProgress.
 func (p *progress) report(step string, done, total int64) {
-	if p.quiet {
+	if p.quiet || time.Now().Before(p.after) {
 		return
 	}
 	p.mu.Lock()

@@ -24,7 +24,7 @@ const maxLinkTarget = 4096
 // tarOut sends the tree below root. It walks through an os.Root, so that a
 // directory that is replaced by a link under way leads nowhere else.
 func (r *request) tarOut(dir, asked string) error {
-	root, err := os.OpenRoot(dir)
+	root, err := openTree(dir)
 	if err != nil {
 		return fileError("path", asked, err)
 	}
@@ -41,6 +41,18 @@ func (r *request) tarOut(dir, asked string) error {
 		return err
 	}
 	return r.out.CloseWrite()
+}
+
+// openTree opens a directory. What is no directory is told by os.OpenRoot in
+// words only.
+func openTree(dir string) (*os.Root, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		if st, statErr := os.Stat(dir); statErr == nil && !st.IsDir() {
+			return nil, syscall.ENOTDIR
+		}
+	}
+	return root, err
 }
 
 // fileKey tells files with several names apart.
@@ -176,7 +188,7 @@ func (r *request) tarIn(dir, asked string) error {
 	if err := r.agent.makeDirs(dir, 0o755, who); err != nil {
 		return fileError("path", asked, err)
 	}
-	root, err := os.OpenRoot(dir)
+	root, err := openTree(dir)
 	if err != nil {
 		return fileError("path", asked, err)
 	}
