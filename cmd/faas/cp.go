@@ -195,7 +195,7 @@ func (x *copying) download(ctx context.Context, from place, to string) error {
 	}
 	defer f.Close()
 	if to != "-" {
-		if to, err = target(path.Base(from.path), to); err != nil {
+		if to, err = placed(path.Base(from.path), to); err != nil {
 			return err
 		}
 	}
@@ -216,7 +216,7 @@ func (x *copying) downloadTree(ctx context.Context, from place, to string) error
 		return err
 	}
 	if name := path.Base(path.Clean(from.path)); !contentsOnly(from.path) && name != "/" {
-		if to, err = target(name, to); err != nil {
+		if to, err = placed(name, to); err != nil {
 			return err
 		}
 	}
@@ -241,9 +241,9 @@ func baseName(name string) (string, error) {
 	return base, nil
 }
 
-// target is the path here that something with a name is copied to: below an
+// placed is the path here that something with a name is copied to: below an
 // existing directory, else the path itself.
-func target(name, to string) (string, error) {
+func placed(name, to string) (string, error) {
 	st, err := os.Stat(to)
 	switch {
 	case err == nil && st.IsDir():
