@@ -195,7 +195,7 @@ func TestHostKeys(t *testing.T) {
 }
 
 // A paused instance, a stopped one and one that sleeps wake; a session keeps
-// one awake; a copy has no session of its source's.
+// one awake.
 func TestInstanceLife(t *testing.T) {
 	s := start(t)
 	instance := s.instance(map[string]any{"image": "host", "runtime": "native", "idle_timeout_ms": 1000})

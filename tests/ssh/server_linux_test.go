@@ -312,6 +312,38 @@ func (s *server) each(t *testing.T, test func(t *testing.T, s *server, instance 
 	}
 }
 
+// needs skips the test where a runtime lacks a feature, which must not be when
+// FAAS_REQUIRE_RUNTIMES names the runtime.
+func (s *server) needs(runtime, feature string) {
+	s.t.Helper()
+	var known struct {
+		Runtimes []struct {
+			Runtime  string
+			Features []struct {
+				Feature, Reason string
+				Available       bool
+			}
+		}
+	}
+	s.api(http.MethodGet, "/api/v1/runtimes", nil, &known)
+	why := "it does not know it"
+	for _, r := range known.Runtimes {
+		for _, f := range r.Features {
+			if r.Runtime != runtime || f.Feature != feature {
+				continue
+			}
+			if f.Available {
+				return
+			}
+			why = f.Reason
+		}
+	}
+	if slices.Contains(strings.Split(os.Getenv("FAAS_REQUIRE_RUNTIMES"), ","), runtime) {
+		s.t.Fatalf("%s is required, with %s: %s", runtime, feature, why)
+	}
+	s.t.Skipf("%s has no %s here: %s", runtime, feature, why)
+}
+
 // lockedBuffer is a bytes.Buffer for several goroutines.
 type lockedBuffer struct {
 	mu sync.Mutex
