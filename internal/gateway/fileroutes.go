@@ -65,7 +65,7 @@ func (g *Gateway) fileRoutes() []rawRoute {
 	}
 	write := op("write-file", http.MethodPut, "/files", "Write a file of an instance",
 		"The body is the content, of any size, streamed. The file is replaced when all of it has come, and never half: a connection that breaks leaves the old one.", changeErrors,
-		inQuery("mode", "Permissions in octal. Default: those of the file that was there, else 0644.", &huma.Schema{Type: huma.TypeString, Pattern: "^[0-7]{1,4}$"}, false),
+		inQuery("mode", "Permissions in octal of a new file. Default: 0644. A file that is there keeps its own.", &huma.Schema{Type: huma.TypeString, Pattern: "^[0-7]{1,4}$"}, false),
 		inQuery("user", "Owner: name or uid[:gid] inside. Default: that of the file that was there, else root.", stringForm(), false),
 		inQuery("parents", "Make missing directories. Default: true.", boolForm(), false),
 		inQuery("append", "Add to the end, in place.", boolForm(), false),

@@ -84,7 +84,7 @@ func final(status int) bool {
 }
 
 // fingerprintOf tells requests apart: by route, query and, where it is JSON,
-// the whole body. A stream of another kind counts by its size alone.
+// the whole body. Bodies of other kinds, which are streams, do not count.
 func fingerprintOf(w http.ResponseWriter, r *http.Request, key string) (string, error) {
 	if !idempotency.ValidKey(key) {
 		return "", faas.InvalidField(api.HeaderIdempotencyKey, "must be 1 to %d visible ASCII characters", idempotency.MaxKey)

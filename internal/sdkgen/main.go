@@ -1,7 +1,6 @@
-// Command sdkgen writes what the SDKs have from the API's description: their
-// types, from api/openapi.yaml, and their reference pages under docs/sdk, from
-// their sources. It needs Go alone, so that whoever changes the API can bring
-// the SDKs along.
+// Command sdkgen writes what the SDKs have from the API's description, which is
+// api/openapi.yaml: their types. It needs Go alone, so that whoever changes the
+// API can bring the SDKs along.
 //
 //	go run ./internal/sdkgen           writes what changed
 //	go run ./internal/sdkgen -check    says what would change, and fails
@@ -75,9 +74,5 @@ func generate(root string) ([]output, error) {
 		{"sdk/python/src/faas_sdk/models.py", pythonModels(doc)},
 		{"sdk/typescript/src/types.ts", typeScriptTypes(doc)},
 	}
-	pages, err := references(root)
-	if err != nil {
-		return nil, err
-	}
-	return append(outputs, pages...), nil
+	return outputs, nil
 }
