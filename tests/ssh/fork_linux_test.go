@@ -14,8 +14,7 @@ import (
 // with what they started, and ports that they forwarded are closed. The
 // source's sessions go on as if nothing had been. What no session holds is in
 // the copy, which tells that processes came along.
-func TestForkHasNoSessions(t *testing.T) {
-	s := start(t)
+func fork(t *testing.T, s *server) {
 	s.needs("native", "snapshot.full")
 	source := s.instance(map[string]any{"image": "host", "runtime": "native", "name": "source"})
 	key, _ := s.key("id", map[string]any{})
@@ -37,14 +36,14 @@ func TestForkHasNoSessions(t *testing.T) {
 	if len(forked.Instances) != 1 {
 		t.Fatalf("%d copies", len(forked.Instances))
 	}
-	fork := forked.Instances[0].ID
-	t.Cleanup(func() { s.try(http.MethodDelete, "/api/v1/instances/"+fork, nil, nil) })
+	made := forked.Instances[0].ID
+	t.Cleanup(func() { s.try(http.MethodDelete, "/api/v1/instances/"+made, nil, nil) })
 
-	s.until("the sessions to be gone from the copy", func() bool { return s.runs(fork, sessions...) == 0 })
-	if s.runs(fork, left) != 1 {
+	s.until("the sessions to be gone from the copy", func() bool { return s.runs(made, sessions...) == 0 })
+	if s.runs(made, left) != 1 {
 		t.Error("the copy does not have what no session holds")
 	}
-	if s.listens(key, fork, listens) {
+	if s.listens(key, made, listens) {
 		t.Error("the copy listens for a session of its source's")
 	}
 	for i, session := range []*talk{shell, plain} {

@@ -222,8 +222,7 @@ func (s *server) dial(t testing.TB, key, user string) *gossh.Client {
 }
 
 // What a client that has logged in may ask for is bounded.
-func TestFloodsAfterLogin(t *testing.T) {
-	s := start(t)
+func floods(t *testing.T, s *server) {
 	instance := s.instance(map[string]any{"image": "host", "runtime": "native"})
 	key, _ := s.key("id", map[string]any{})
 	client := s.dial(t, key, instance)

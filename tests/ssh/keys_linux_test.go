@@ -11,8 +11,7 @@ import (
 )
 
 // Keys: which log in where, for how long, and what ends them.
-func TestKeys(t *testing.T) {
-	s := start(t)
+func keys(t *testing.T, s *server) {
 	one := s.instance(map[string]any{"image": "host", "runtime": "native", "name": "one"})
 	two := s.instance(map[string]any{"image": "host", "runtime": "native", "name": "two"})
 	off := s.instance(map[string]any{"image": "host", "runtime": "native", "enable_ssh": false})
@@ -196,8 +195,7 @@ func TestHostKeys(t *testing.T) {
 
 // A paused instance, a stopped one and one that sleeps wake; a session keeps
 // one awake.
-func TestInstanceLife(t *testing.T) {
-	s := start(t)
+func instanceLife(t *testing.T, s *server) {
 	instance := s.instance(map[string]any{"image": "host", "runtime": "native", "idle_timeout_ms": 1000})
 	key, _ := s.key("id", map[string]any{})
 	at := instance + "@127.0.0.1"

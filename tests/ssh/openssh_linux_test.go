@@ -17,9 +17,25 @@ import (
 	"github.com/creack/pty"
 )
 
+// What needs nothing of its own of a server shares one.
+func TestServer(t *testing.T) {
+	shared := start(t)
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T, *server)
+	}{
+		{"OpenSSH", openSSH}, {"keys", keys}, {"life", instanceLife}, {"fork", fork}, {"floods", floods},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			own := *shared
+			own.t = t
+			test.run(t, &own)
+		})
+	}
+}
+
 // What OpenSSH's programs do with an instance of every runtime.
-func TestOpenSSH(t *testing.T) {
-	s := start(t)
+func openSSH(t *testing.T, s *server) {
 	key, _ := s.key("id", map[string]any{"name": "test"})
 	s.each(t, func(t *testing.T, s *server, instance string) {
 		for _, test := range []struct {
@@ -77,10 +93,15 @@ func terminal(t *testing.T, s *server, key, instance string) {
 		defer close(read)
 		io.Copy(&screen, master)
 	}()
+	defer func() {
+		if t.Failed() {
+			t.Logf("the screen:\n%q", screen.String())
+		}
+	}()
 	press := func(text string) { io.WriteString(master, text) }
 	shows := func(text string) {
 		t.Helper()
-		s.until(text+" on the screen:\n"+screen.String(), func() bool { return strings.Contains(screen.String(), text) })
+		s.until(text+" on the screen", func() bool { return strings.Contains(screen.String(), text) })
 	}
 	press("stty size; echo rea''dy $TERM\n")
 	shows("33 91")
