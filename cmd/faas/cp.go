@@ -15,8 +15,8 @@ import (
 )
 
 type cpCommand struct {
-	Server string `help:"Server that has the instance (default: api.url)." placeholder:"URL"`
-	Quiet  bool   `short:"q" help:"Show no progress."`
+	target
+	Quiet bool `short:"q" help:"Show no progress."`
 
 	From string `arg:"" help:"File or directory: a path here, INSTANCE:PATH, or - for standard input."`
 	To   string `arg:"" help:"Where to: a path here, INSTANCE:PATH, or - for standard output. Into it when it is a directory."`
@@ -54,12 +54,13 @@ func (c *cpCommand) Run(line *commands) error {
 	case from.path == "" || to.path == "":
 		return faas.InvalidField("", "a path is empty")
 	}
-	remote, err := line.remote(c.Server)
+	ctx, stop := interruptible()
+	defer stop()
+	remote, done, err := c.connect(ctx, line)
 	if err != nil {
 		return err
 	}
-	ctx, stop := interruptible()
-	defer stop()
+	defer done()
 	shown := newPatientProgress(c.Quiet)
 	x := &copying{Client: remote, progress: &counted{step: "copying", progress: shown}}
 	if from.instance != "" {
