@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"net"
 	"sync"
 	"time"
@@ -151,10 +152,10 @@ func (l *portListener) Accept() (net.Conn, error) {
 	case <-l.done:
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if l.err != nil {
-			return nil, failure("accept", l.err)
+		if l.err == nil || errors.Is(l.err, net.ErrClosed) {
+			return nil, net.ErrClosed
 		}
-		return nil, net.ErrClosed
+		return nil, failure("accept", l.err)
 	case <-l.ctx.Done():
 		return nil, net.ErrClosed
 	}
@@ -162,6 +163,7 @@ func (l *portListener) Accept() (net.Conn, error) {
 
 // Close implements net.Listener.
 func (l *portListener) Close() error {
+	l.fail(net.ErrClosed) // before the end of the context is taken for one
 	l.cancel()
 	<-l.done
 	return nil

@@ -21,6 +21,7 @@ import (
 
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/guest"
+	"github.com/faas-platform/faas/guest/machine"
 )
 
 // TestAgentDialsOut lets the agent come to the host, go away for a checkpoint,
@@ -194,8 +195,8 @@ func TestDevice(t *testing.T) {
 		t.Fatal(err)
 	}
 	startProgram(t, "--device", device)
-	dial := func(context.Context) (net.Conn, error) {
-		return &deviceConn{file: master}, master.SetReadDeadline(time.Time{})
+	dial := func(ctx context.Context) (net.Conn, error) {
+		return machine.Meet(ctx, &deviceConn{file: master})
 	}
 	c := guest.NewClient(dial, guest.Options{Secret: secret, Multiplex: true})
 	defer c.Close()
@@ -233,6 +234,10 @@ func (c *deviceConn) Read(p []byte) (int, error) {
 	}
 	return c.file.Read(p)
 }
+
+// SetDeadline bounds reading; what is written always finds room.
+func (c *deviceConn) SetDeadline(t time.Time) error { return c.file.SetReadDeadline(t) }
+
 func (c *deviceConn) Write(p []byte) (int, error) { return c.file.Write(p) }
 
 // Close returns when nobody reads any more, so that nothing is taken from the
