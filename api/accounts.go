@@ -29,7 +29,7 @@ type Quota struct {
 }
 
 // APIKey is what is known of a key. Its plain form is nowhere.
-type APIKey struct {
+type APIKey struct { //nolint:revive // the HTTP API's own word
 	ID         string     `json:"id" example:"key-0c7v4g6k1w0003f9a2m5d8r1t6"`
 	Name       string     `json:"name" example:"ci"`
 	Project    string     `json:"project" example:"default"`
@@ -59,7 +59,7 @@ type NewAPIKey struct {
 }
 
 // APIKeyList is one page of keys, oldest first.
-type APIKeyList struct {
+type APIKeyList struct { //nolint:revive // as above
 	APIKeys    []APIKey `json:"api_keys"`
 	NextCursor string   `json:"next_cursor" doc:"Cursor of the next page; empty at the end."`
 }

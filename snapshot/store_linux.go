@@ -41,7 +41,6 @@ type Store struct {
 	log   *slog.Logger
 	owner *os.File     // locked while this process lives
 	name  string       // the owner's
-	gate  *os.File     // the store's lock
 	cold  *chunk.Store // nil: there is no cold tier
 	// naming names pieces as the cold tier would, and keeps nothing.
 	naming *chunk.Store

@@ -17,6 +17,8 @@ type qemu struct {
 	accel   string // kvm or tcg
 }
 
+var _ monitor = qemu{}
+
 func (q qemu) name() string { return filepath.Base(q.program) }
 
 // qemuProgram is the emulator of this machine's architecture.

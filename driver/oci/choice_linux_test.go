@@ -112,7 +112,7 @@ func TestTheFasterProgramIsTaken(t *testing.T) {
 	starts := map[string]*delayed{}
 	n.choice.program = func(name string) (launcher, error) {
 		if starts[name] == nil {
-			starts[name] = &delayed{named: name, by: map[string]time.Duration{LauncherCrun: 200 * time.Millisecond}[name]}
+			starts[name] = &delayed{builtin: builtin{n.spawner}, named: name, by: map[string]time.Duration{LauncherCrun: 200 * time.Millisecond}[name]}
 		}
 		return starts[name], nil
 	}

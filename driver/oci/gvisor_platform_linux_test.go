@@ -17,7 +17,7 @@ func TestGVisorKVM(t *testing.T) {
 	if _, err := os.Stat("/dev/kvm"); err != nil {
 		t.Skip("SKIP gvisor kvm: this machine has no /dev/kvm")
 	}
-	probeKVM(t, gvisorHere(t).program, t.Context())
+	probeKVM(t.Context(), t, gvisorHere(t).program)
 }
 
 // TestGVisorKVMHangs probes it with a runsc that starts and never gets
@@ -30,13 +30,13 @@ func TestGVisorKVMHangs(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
-	caps := probeKVM(t, program, ctx)
+	caps := probeKVM(ctx, t, program)
 	if caps.Available || !strings.Contains(caps.Reason, "did not start within") {
 		t.Errorf("of a program that hangs the probe says %q", caps.Reason)
 	}
 }
 
-func probeKVM(t *testing.T, program string, ctx context.Context) faas.Capabilities {
+func probeKVM(ctx context.Context, t *testing.T, program string) faas.Capabilities {
 	t.Helper()
 	opts := gvisorHere(t).opts
 	opts.Dir, opts.Platform, opts.Program, opts.Network = filepath.Join(filepath.Dir(opts.Dir), "kvm"), PlatformKVM, program, nil

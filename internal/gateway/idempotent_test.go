@@ -104,7 +104,7 @@ func TestIdempotencyOfEphemeralWork(t *testing.T) {
 		return nil, ctx.Err()
 	}
 	ctx, leave := context.WithCancel(t.Context())
-	request, err := http.NewRequestWithContext(ctx, "POST", f.URL+api.PathExecute, strings.NewReader(`{"command":"x"}`))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, f.URL+api.PathExecute, strings.NewReader(`{"command":"x"}`))
 	if err != nil {
 		t.Fatal(err)
 	}

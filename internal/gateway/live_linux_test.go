@@ -210,7 +210,7 @@ func (f *fixture) follow(t *testing.T, path string, headers ...string) (next fun
 	if err != nil {
 		t.Fatal(err)
 	}
-	if response.StatusCode != 200 || response.Header.Get("Content-Type") != "text/event-stream" {
+	if response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != "text/event-stream" {
 		t.Fatalf("%s: %s", path, response.Status)
 	}
 	lines := bufio.NewScanner(response.Body)

@@ -25,11 +25,13 @@ var shownTags = []string{"execute", "executions", "instances", "snapshots", "bra
 // shownElsewhere are routes of those areas that a page of their own does not
 // show, each with the command that uses it.
 var shownElsewhere = map[string]string{
-	"GET /api/v1/snapshots/{id}/export": "faas snapshot export",
-	"POST /api/v1/snapshots/import":     "faas snapshot import",
-	"POST /api/v1/snapshots/verify":     "faas snapshot verify",
-	"POST /api/v1/snapshots/gc":         "faas snapshot gc",
-	"GET /api/v1/snapshots/key":         "faas snapshot key",
+	"GET /api/v1/snapshots/{id}/export":  "faas snapshot export",
+	"POST /api/v1/snapshots/import":      "faas snapshot import",
+	"POST /api/v1/snapshots/verify":      "faas snapshot verify",
+	"POST /api/v1/snapshots/gc":          "faas snapshot gc",
+	"GET /api/v1/snapshots/key":          "faas snapshot key",
+	"GET /api/v1/instances/{id}/stream":  "docs/streams.md",
+	"GET /api/v1/containers/{id}/stream": "docs/streams.md",
 }
 
 // TestHTTPAPIPages runs the pages of docs/http-api against a fresh server, and

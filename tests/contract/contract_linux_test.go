@@ -107,7 +107,7 @@ func build(t *testing.T, dir string) string {
 	if binary := os.Getenv("FAAS_TEST_BINARY"); binary != "" {
 		return binary
 	}
-	root, binary := filepath.Join("..", ".."), filepath.Join(dir, "faas")
+	root, binary := filepath.Join("..", ".."), filepath.Join(dir, "program")
 	for _, argv := range [][]string{{"make", "-s", "agent"}, {"go", "build", "-o", binary, "./cmd/faas"}} {
 		build := exec.CommandContext(t.Context(), argv[0], argv[1:]...)
 		build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/faas-platform/faas"
 	"github.com/faas-platform/faas/api"
+	"github.com/faas-platform/faas/client"
 )
 
 // TestCrowd asks for more than a small installation admits: what is beyond the
@@ -34,9 +35,10 @@ func (d *daemon) fullQueue(t *testing.T) {
 		queued           int
 		askers           sync.WaitGroup
 	)
+	impatient := d.WithOptions(client.RequestOptions{MaxRetries: -1})
 	for range asked {
 		askers.Go(func() {
-			got, err := d.Execute(t.Context(), shell(faas.RuntimeNative, faas.ModeEphemeral, "sleep 2; echo done"))
+			got, err := impatient.Execute(t.Context(), shell(faas.RuntimeNative, faas.ModeEphemeral, "sleep 2; echo done"))
 			mu.Lock()
 			defer mu.Unlock()
 			var e *faas.Error

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -38,7 +39,7 @@ func ends(t *testing.T, what string, conn net.Conn) {
 	t.Helper()
 	conn.SetDeadline(time.Now().Add(60 * time.Second))
 	_, err := io.Copy(io.Discard, conn)
-	if timeout, ok := err.(net.Error); ok && timeout.Timeout() {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("%s: the server keeps the connection", what)
 	}
 }

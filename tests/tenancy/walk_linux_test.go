@@ -245,6 +245,8 @@ func (s *server) walk(t *testing.T, own map[string]string, method, path string, 
 		case p.In != "query":
 		case kind != "":
 			query = append(query, p.Name+"="+own[kind])
+		case p.Required && p.Name == "path":
+			query = append(query, p.Name+"=/x")
 		case p.Required:
 			query = append(query, p.Name+"=x")
 		}
