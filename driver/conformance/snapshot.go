@@ -65,7 +65,7 @@ func (e *Env) save(ctx context.Context, b *box, kind faas.SnapshotKind, below ..
 		return nil, fmt.Errorf("snapshot: %w", err)
 	}
 	return &saved{pause: out.Pause, State: driver.State{
-		Kind: kind, Layers: append([]string{files}, below...), Memory: memory, Requires: out.Requires, Data: out.Data,
+		Kind: kind, Layers: append([]string{files}, below[out.Covers:]...), Memory: memory, Requires: out.Requires, Data: out.Data,
 	}}, nil
 }
 

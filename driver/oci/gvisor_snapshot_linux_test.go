@@ -72,7 +72,7 @@ func (b *gvisorBox) save(kind faas.SnapshotKind, below ...string) (driver.State,
 	if err := b.client.Resume(b.t.Context()); err != nil {
 		b.t.Fatal(err)
 	}
-	return driver.State{Kind: kind, Layers: append([]string{files}, below...), Memory: memory, Requires: saved.Requires, Data: saved.Data}, saved.Pause
+	return driver.State{Kind: kind, Layers: append([]string{files}, below[saved.Covers:]...), Memory: memory, Requires: saved.Requires, Data: saved.Data}, saved.Pause
 }
 
 func (g *GVisor) restoreTest(t testing.TB, from driver.State, spec faas.Spec) *gvisorBox {
