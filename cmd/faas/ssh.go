@@ -87,6 +87,9 @@ func newLogin(ctx context.Context, remote *client.Client, instance string) (*log
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	about, err := remote.InstanceSSH(ctx, instance)
+	if err == nil {
+		err = checkServer(&about.SSHServer, about.Username)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -105,6 +108,21 @@ func newLogin(ctx context.Context, remote *client.Client, instance string) (*log
 		return nil, err
 	}
 	return &login{about: about, private: pair, certificate: signed.Certificate}, nil
+}
+
+// checkServer refuses what a server tells of itself and ssh would take for more
+// than a name: an option, or a further line of its files.
+func checkServer(about *api.SSHServer, names ...string) error {
+	words := append([]string{about.Host}, names...)
+	for _, key := range about.HostKeys {
+		words = append(words, strings.ReplaceAll(key.PublicKey, " ", ""))
+	}
+	for _, word := range words {
+		if word == "" || word[0] == '-' || strings.ContainsFunc(word, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+			return faas.Errorf(faas.KindFailedPrecondition, "the server tells of itself %q, which is no host, user or key", word)
+		}
+	}
+	return nil
 }
 
 // userName is who ssh logs in as.
@@ -231,6 +249,9 @@ func (c *sshConfigCommand) Run(line *commands) error {
 		return err
 	}
 	about, err := remote.SSHServer(ctx)
+	if err == nil {
+		err = checkServer(about)
+	}
 	if err != nil {
 		return err
 	}

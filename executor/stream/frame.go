@@ -52,5 +52,8 @@ func (f *Frame) size() int {
 	if f.Instance != nil {
 		n += 512
 	}
+	if f.Err != nil { // it may repeat what a client sent
+		n += len(f.Err.Error())
+	}
 	return n
 }

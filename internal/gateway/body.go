@@ -70,6 +70,7 @@ func (d *bodyDecoder) object(raw []byte, into reflect.Value, path string) error 
 		at := path + name
 		i := slices.IndexFunc(fields, func(f bodyField) bool { return f.name == name })
 		switch {
+		case d.errs.full():
 		case i < 0:
 			d.errs.unknown(at, nearest(name, fieldNames(fields)))
 		case given[name]:

@@ -96,6 +96,7 @@ func decodeExecuteWith(body []byte, extra map[string]func(json.RawMessage) error
 		other, also := extra[name]
 		var err error
 		switch {
+		case e.errs.full():
 		case known && only != nil && !slices.Contains(only, name):
 			err = errors.New("cannot be chosen here: it is what the command runs in")
 		case !known && !also:

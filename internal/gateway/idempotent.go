@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"mime"
 	"net/http"
 	"strings"
 	"time"
@@ -83,8 +82,9 @@ func final(status int) bool {
 	return status < http.StatusInternalServerError
 }
 
-// fingerprintOf tells requests apart: by route, query and, where it is JSON,
-// the whole body. Bodies of other kinds, which are streams, do not count.
+// fingerprintOf tells requests apart: by the key that makes them, so that nobody
+// is given another's answer, by route, query and the whole body, unless that is
+// a stream.
 func fingerprintOf(w http.ResponseWriter, r *http.Request, key string) (string, error) {
 	if !idempotency.ValidKey(key) {
 		return "", faas.InvalidField(api.HeaderIdempotencyKey, "must be 1 to %d visible ASCII characters", idempotency.MaxKey)
@@ -93,9 +93,8 @@ func fingerprintOf(w http.ResponseWriter, r *http.Request, key string) (string, 
 		return "", faas.InvalidField(api.HeaderIdempotencyKey, "works with JSON answers only, not with %s", form)
 	}
 	hash := sha256.New()
-	io.WriteString(hash, r.URL.Path+"\x00"+r.URL.RawQuery+"\x00") //nolint:errcheck // hashes take everything
-	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if r.Header.Get("Content-Type") == "" || err == nil && media == "application/json" {
+	io.WriteString(hash, identity(r.Context()).KeyID+"\x00"+r.URL.Path+"\x00"+r.URL.RawQuery+"\x00") //nolint:errcheck // hashes take everything
+	if !endless(r) {
 		body, err := readBody(w, r)
 		if err != nil {
 			return "", err

@@ -33,8 +33,24 @@ func (e *inputError) Error() string {
 	return strconv.Itoa(len(e.fields)) + " fields were refused"
 }
 
+// maxRefused bounds the refused fields that are told, and what is told of one
+// in bytes.
+const (
+	maxRefused     = 64
+	maxRefusedText = 256
+)
+
+// full says that no more refused fields are told.
+func (e *inputError) full() bool { return len(e.fields) >= maxRefused }
+
 // add notes one refused field.
 func (e *inputError) add(field, reason string) {
+	if e.full() {
+		return
+	}
+	if len(field) > maxRefusedText {
+		field = strings.ToValidUTF8(field[:maxRefusedText], "") + "…"
+	}
 	e.fields = append(e.fields, api.FieldError{Field: field, Reason: reason})
 }
 

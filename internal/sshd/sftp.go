@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -140,14 +141,40 @@ func (t *tree) Filelist(r *sftp.Request) (sftp.ListerAt, error) {
 	ctx, cancel := t.limited()
 	defer cancel()
 	if r.Method == "List" {
-		entries, err := t.guest.List(ctx, r.Filepath)
-		return listing(entries), failure(r.Filepath, err)
+		return t.openDirectory(ctx, r.Filepath)
 	}
 	info, err := statFollowing(ctx, t.guest, r.Filepath)
 	if err == nil && info.Name != r.Filepath { // an intermediate link may hide behind the last
 		info.Name = r.Filepath
 	}
 	return listing{info}, failure(r.Filepath, err)
+}
+
+// openDirectory lists a directory and counts it as an open file: its entries
+// are kept until the client closes it.
+func (t *tree) openDirectory(ctx context.Context, name string) (sftp.ListerAt, error) {
+	if t.open.Add(1) > maxOpenFiles {
+		t.open.Add(-1)
+		return nil, errors.New("too many files are open")
+	}
+	entries, err := t.guest.List(ctx, name)
+	if err != nil {
+		t.open.Add(-1)
+		return nil, failure(name, err)
+	}
+	return &directory{listing: entries, closed: sync.OnceFunc(func() { t.open.Add(-1) })}, nil
+}
+
+// directory is an open directory.
+type directory struct {
+	listing
+	closed func()
+}
+
+// Close gives its place back.
+func (d *directory) Close() error {
+	d.closed()
+	return nil
 }
 
 // Lstat implements sftp.LstatFileLister.
@@ -248,6 +275,9 @@ func (t *tree) remove(ctx context.Context, name string, directory bool) error {
 
 func (t *tree) setAttributes(ctx context.Context, r *sftp.Request) error {
 	flags, given := r.AttrFlags(), r.Attributes()
+	if given == nil {
+		return sftp.ErrSSHFxBadMessage // fewer bytes than its flags promise
+	}
 	var a guest.Attributes
 	if flags.Size {
 		size := int64(given.Size)

@@ -171,8 +171,11 @@ func lacks(cert *ssh.Certificate, extension string) bool {
 // checkCertificate checks a certificate's signature, times, principals and
 // critical options.
 func checkCertificate(cert *ssh.Certificate, from net.Addr, principals []string) error {
-	if cert.CertType != ssh.UserCert {
+	if cert.CertType != ssh.UserCert || cert.Signature == nil || cert.Signature.Format == ssh.KeyAlgoRSA { // the last is SHA-1
 		return errUnknown
+	}
+	if forced, ok := cert.CriticalOptions["force-command"]; ok && forced == "" {
+		return errUnknown // whatever it was meant to be, it is not every command
 	}
 	principal := names(cert, principals)
 	if principal == "" {
