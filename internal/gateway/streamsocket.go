@@ -96,6 +96,7 @@ func (s *streamSocket) serve(ctx context.Context, instance *faas.Instance) {
 // send writes frames as they come, and fills silences with heartbeats and
 // pings. Its error says why there are no more.
 func (s *streamSocket) send(ctx context.Context) error {
+	writing := ctx // a frame on its way is not cut short when the server leaves
 	ctx, done := s.g.streaming(ctx)
 	defer done()
 	for {
@@ -107,7 +108,7 @@ func (s *streamSocket) send(ctx context.Context) error {
 		case ctx.Err() != nil && s.g.leaving.Err() != nil:
 			return errStopped
 		case silent:
-			if err := s.beat(ctx); err != nil {
+			if err := s.beat(writing); err != nil {
 				return err
 			}
 			continue
@@ -117,12 +118,12 @@ func (s *streamSocket) send(ctx context.Context) error {
 		raw := false
 		for _, f := range frames {
 			raw = raw || s.binary && f.Kind == stream.Stdout
-			if err := s.frame(ctx, f); err != nil {
+			if err := s.frame(writing, f); err != nil {
 				return err
 			}
 		}
 		if raw { // binary frames have no number: tell where the client is
-			if err := s.write(ctx, &api.StreamFrame{Type: api.FrameHeartbeat, Seq: s.conn.Seq()}); err != nil {
+			if err := s.write(writing, &api.StreamFrame{Type: api.FrameHeartbeat, Seq: s.conn.Seq()}); err != nil {
 				return err
 			}
 		}
